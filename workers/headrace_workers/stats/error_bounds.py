@@ -173,7 +173,7 @@ class Bound:
 
 
 def served_error(strata: Sequence[Stratum], alpha: float = 0.05) -> Bound:
-    """Return the error among serves, with bounds that may be looked at after every audit (see `sequence`).
+    """Return the error among serves, with bounds that may be looked at after every audit.
 
     A stratum's error counts by its share of what was served, whatever share of it was audited. An error that changes in
     time is bounded in the mean; that mean is of audits, so a stratum whose chance to be audited changes begins anew.

@@ -13,8 +13,7 @@ from headrace_workers.stats.estimates import Estimate, Floats, Ids, Undefined, n
 # P(correct) as a logistic curve in a score: Platt 1999, "Probabilistic outputs for support vector machines".
 #
 # Labels are pulled inwards, to (n + 1)/(n + 2) and 1/(n + 2) of their kind, so that scores that part right from wrong
-# without an error have a curve, too. (The curve of the cache's threshold has a prior for similarities about 0.85, and a
-# bound.)
+# without an error have a curve, too.
 
 _STEPS: Final = 100
 _HALVINGS: Final = 40

@@ -5,7 +5,7 @@ from sqlalchemy import select, text, update
 from tests.workers.core.ledger.rows import SCOPE, audit, serve, write
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
-from headrace_workers.features.cache.store.audits import Audits, Labels, OfGuard, OtherCounts, Pair, Seen, Tally, Window
+from headrace_workers.features.cache.store.audits import Audits, Labels, OfGuard, OtherCounts, Seen, Tally, Window
 from headrace_workers.features.cache.store.standings import ScopeStanding
 from headrace_workers.features.cache.tables import AUDITS
 
@@ -35,12 +35,10 @@ def counted(ledger):
         audit(ledger, label=label, similarity=0.8)
     audit(ledger, stratum=2, share=1.0, served_at=300, label="wrong", own="wrong")
     audit(ledger, stratum=3, share=0.25, served_at=400, label="unknown", own="clean")
-    audit(ledger, kind="below", label="clean", similarity=0.6)
-    audit(ledger, kind="below", label="unknown", own="unknown")
     audit(ledger, kind="refused", label="wrong", guard="dates", share=0.25)
     for beside in ({"scope": OTHER}, {"served_at": 49}):
         audit(ledger, label="wrong", own="wrong", **beside)
-        audit(ledger, kind="below", label="wrong", **beside)
+        audit(ledger, kind="refused", label="wrong", **beside)
     return ledger
 
 
@@ -53,7 +51,7 @@ def test_what_was_served_and_audited_is_counted(counted):
     assert found.tallies == (
         Tally(1, 0.5, 4, 2, 1, 1), Tally(2, 1.0, 3, 0, 1, 0), Tally(3, 0.25, 1, 0, 0, 1),
     )  # fmt: skip
-    assert found.other_counts == OtherCounts(Labels(1, 0, 1), Labels(0, 1, 0), Labels(1, 1, 0))
+    assert found.other_counts == OtherCounts(Labels(0, 1, 0), Labels(1, 1, 0))
     # Of seven hits those that lie in the third window of three: the last of them.
     assert found.window == Window(3, (Tally(3, 0.25, 1, 0, 0, 1),))
     assert Labels(1, 2, 4).decided == 3
@@ -78,14 +76,6 @@ def test_a_window_begins_where_the_one_before_is_full(counted):
     assert nothing.window == Window(1, ())
     assert (nothing.tallies, nothing.other_counts, nothing.seen) == ((), OtherCounts(), Seen((), 0))
     assert nothing.before == ScopeStanding(scope="unheard of", tenant="z", state="not yet shown", sentence="", number=1)
-
-
-def test_pairs_are_what_was_decided_at_a_similarity(counted):
-    found = counted.of(Audits).pairs(SCOPE, 50)
-    assert sorted(found) == [
-        Pair(0.6, True), Pair(0.8, False), Pair(0.8, True), Pair(0.8, True), Pair(0.9, False),
-    ]  # fmt: skip
-    assert counted.of(Audits).pairs(SCOPE, 301) == []
 
 
 def test_guards_are_counted_by_what_they_refuse(ledger):

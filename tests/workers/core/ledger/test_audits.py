@@ -124,7 +124,7 @@ def test_what_an_audit_finds_wrong_is_given_to_nobody(ledger):
     """The answer that was served, and no other; texts stay for people to see. What was nearly served may be right."""
     for number in (1, 2, 3):
         entry(ledger, number)
-    for name, kind, number in (("one", "hit", 1), ("near", "below", 2)):
+    for name, kind, number in (("one", "hit", 1), ("near", "refused", 2)):
         audit(ledger, name, kind=kind, entry_id=number, label=None, labelled_at=None, question="q?", served="s!")
     with writing(ledger.engine) as tx:
         Audited("one", "wrong", "it differs", "fresh", Own("again", "clean")).write(tx)
@@ -188,7 +188,7 @@ def test_a_verifier_that_says_wrong_ends_what_was_served_unless_a_person_spoke(l
 
 def test_what_a_person_should_label_comes_in_order(ledger):
     for name, kind, at, more in (
-        ("b1", "below", 1, {}), ("h3", "hit", 3, {}), ("h2b", "hit", 2, {}), ("h2a", "hit", 2, {"scope": OTHER}),
+        ("b1", "refused", 1, {}), ("h3", "hit", 3, {}), ("h2b", "hit", 2, {}), ("h2a", "hit", 2, {"scope": OTHER}),
         ("r0", "refused", 0, {"tenant": "b"}), ("done", "hit", 0, {"label": "clean"}),
     ):  # fmt: skip
         audit(ledger, name, kind=kind, served_at=at, **{"label": "unknown"} | more)
@@ -220,7 +220,7 @@ def test_audits_whose_work_ended_in_vain_are_given_up(ledger):
     for name in ("dead", "gone", "runs"):
         audit(ledger, names[name], **waits)
     for name in ("near", "near runs"):
-        audit(ledger, names[name], kind="below", job_id=f"job {name}", **waits)
+        audit(ledger, names[name], kind="refused", job_id=f"job {name}", **waits)
     for job_id, state in (
         (names["dead"], "dead"), (names["runs"], "active"), ("job near", "done"), ("job near runs", "active"),
     ):  # fmt: skip
@@ -246,7 +246,7 @@ def test_what_was_labelled_meanwhile_is_not_given_up(ledger):
     names = {name: str(uuid4()) for name in ("said", "waits", "other", "near said", "near", "near other")}
     for name, audit_name in names.items():
         label = {"label": "wrong"} if "said" in name else {"label": None, "labelled_at": None}
-        audit(ledger, audit_name, kind="below" if "near" in name else "hit", **label)
+        audit(ledger, audit_name, kind="refused" if "near" in name else "hit", **label)
     before = {name: row_of(ledger, audit_name) for name, audit_name in names.items()}
     with writing(ledger.engine) as tx:
         give_up(tx, [audit_name for name, audit_name in names.items() if "other" not in name])

@@ -31,9 +31,9 @@ def test_what_was_found_last_counts(ledger):
     same = found(ledger)
     assert (same.changed_at, same.sentence, same.figures) == (1, "later", {"wrong": 1, "recent": None})
     assert [row.state for row in ledger.of(Audits).limiting()] == ["not yet shown"]
-    write(ledger, state="shown", least=0.93, fits=1)
+    write(ledger, state="shown")
     assert found(ledger).changed_at > 1
-    assert [(row.scope, row.state, row.least) for row in ledger.of(Audits).limiting()] == [("ab" * 32, "shown", 0.93)]
+    assert [(row.scope, row.state) for row in ledger.of(Audits).limiting()] == [("ab" * 32, "shown")]
 
 
 def test_one_that_is_off_stays_off_until_it_is_opened(ledger):
@@ -49,11 +49,11 @@ def test_one_that_is_off_stays_off_until_it_is_opened(ledger):
 
 def test_who_counted_before_it_was_opened_writes_nothing(ledger):
     """Else a scope would be off again at once, for what was found before."""
-    write(ledger, state="off", sentence="Broken: 2 of 2", least=0.95, fits=2)
+    write(ledger, state="off", sentence="Broken: 2 of 2")
     assert ledger.of(Audits).reopen("ab" * 32)
     write(ledger, state="off", sentence="Broken: 3 of 3")
     opened = found(ledger)
-    assert (opened.state, opened.least, opened.fits, opened.figures) == ("not yet shown", None, 0, {})
+    assert (opened.state, opened.figures) == ("not yet shown", {})
     assert 0 < opened.since <= opened.changed_at  # the clock is asked twice
     write(ledger, state="shown", since=opened.since)
     assert found(ledger).state == "shown"
@@ -71,7 +71,7 @@ def test_those_that_are_off_come_first_and_are_troubles(ledger):
 
 
 def test_a_scope_is_read_as_it_was_written(ledger):
-    one = replace(FIRST, state="shown", sentence="so", figures={"a": 1}, least=0.9, fits=3, since=4, number=5)
+    one = replace(FIRST, state="shown", sentence="so", figures={"a": 1}, since=4, number=5)
     write(ledger, scope="zz" * 32)
     before = ledger.now()
     ledger.of(Audits).judge(one, NOTHING)

@@ -76,11 +76,11 @@ def test_what_is_nearly_served_is_drawn_with_the_chance_of_a_hit_and_makes_no_wo
     auditing = Auditing(Pipeline(), 0.2)
     assert 320 < sum(auditing.explores(job_id(n)) for n in range(2_000)) < 480
     assert not any(Auditing(Pipeline(), 0.0).explores(job_id(n)) for n in range(2_000))
-    nearly = NearMiss(kind="below", entry_id=7, scope="ab" * 32, similarity=0.75, text="Ann.")
+    nearly = NearMiss(kind="refused", entry_id=7, scope="ab" * 32, similarity=0.75, text="Ann.")
     audit = auditing.explore(job_id(1), JOB, nearly)
     assert audit.id == explored_id(job_id(1)) != audit_id(job_id(1), 7)
     assert (audit.kind, audit.entry_id, audit.served, audit.question, audit.tenant) == (
-        "below", 7, "Ann.", "Who?", "shop",
+        "refused", 7, "Ann.", "Who?", "shop",
     )  # fmt: skip
     assert (audit.share, audit.stratum, audit.afresh) == (0.2, 0, None)
 

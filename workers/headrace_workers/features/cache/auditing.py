@@ -20,7 +20,7 @@ from headrace_workers.core.ledger.steps import BATCH, NewStep
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import ReadBytes, Stage, model_queue
 from headrace_workers.core.pipeline.task import Job, Unit, estimate_tokens, pack
-from headrace_workers.features.cache.calibration.audit_labels import compare
+from headrace_workers.features.cache.audit_labels import compare
 from headrace_workers.features.cache.semantic.lookup_types import Hit, NearMiss
 from headrace_workers.features.cache.store.audit_rows import Afresh, Audited, Label, Labelled, LabelWork, NewAudit, Own
 from headrace_workers.models.generator import Completion, Generator, Request
@@ -42,7 +42,7 @@ def band(similarity: float, bands: Sequence[float] = BANDS) -> int:
 def chosen(serve_id: str, share: float, purpose: str = "audit") -> bool:
     """Return True if this serve is in the `share` of all that are taken. The result is the same for an id everywhere.
 
-    Uniform, and independent from one purpose to another. A larger share includes all serves of a smaller one.
+    Uniform, and independent from one purpose to another.
     """
     digest = blake2b(f"{purpose}\0{serve_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64
@@ -107,9 +107,7 @@ class Auditing:
         return Drawn(stratum, self._share, (audit,))
 
     def explores(self, job_id: str) -> bool:
-        """Return True if the near miss of this job is audited: with the probability of a hit, so that a curve sees both
-        as they come.
-        """
+        """Return True if the near miss of this job is audited, which has the probability of a hit."""
         return chosen(explored_id(job_id), self._share)
 
     def explore(self, job_id: str, job: GenerationJob, nearly: NearMiss) -> NewAudit:

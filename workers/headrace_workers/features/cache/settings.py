@@ -37,8 +37,7 @@ class CacheSettings(Variables):
     # Above 1 nothing would be served.
     similarity: float = number(
         0.8,
-        "Least cosine of two questions at which one's answer is served to the other, if no guard refuses. A scope's "
-        "[curve](explanation/cache-bound.md) may require more or less later. "
+        "Least cosine of two questions at which one's answer is served to the other, if no guard refuses. "
         "[Why 0.8](decisions/where-likeness-begins.md).",
         read_by=f"{_READ_BY} and `headrace bench`",
         le=1,

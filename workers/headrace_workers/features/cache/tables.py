@@ -98,10 +98,9 @@ USES: Final = Table(
 )
 
 
-# Kinds of audit: of served answers, of answers that only the threshold refused, of answers that a guard refused, and of
-# answers that would be served if their scope were not in shadow.
+# Kinds of audit: of served answers, of answers that a guard refused, and of answers that would be served if their scope
+# were not in shadow.
 HIT: Final = "hit"
-BELOW: Final = "below"
 REFUSED: Final = "refused"
 SHADOW: Final = "shadow"
 
@@ -117,7 +116,7 @@ AUDITS: Final = Table(
     "audits",
     METADATA,
     Column("id", String(36), primary_key=True),
-    Column("kind", String(8), nullable=False, server_default="hit"),  # hit | below | refused | shadow
+    Column("kind", String(8), nullable=False, server_default="hit"),  # hit | refused | shadow
     Column("job_id", String(36), nullable=False),  # who was served, or nearly
     Column("entry_id", BigInteger, nullable=False),
     Column("tenant", String(64), nullable=False),
@@ -154,8 +153,6 @@ STANDINGS: Final = Table(
     Column("state", String(16), nullable=False),  # not yet shown | shown | off
     Column("sentence", Text, nullable=False),  # why
     Column("figures", Text, nullable=False),  # JSON of its bound
-    Column("least", Float),  # the similarity that its curve asks for
-    Column("fits", SmallInteger, nullable=False, server_default=text("0")),  # how many curves there were
     Column("since", BigInteger, nullable=False, server_default=text("0")),  # what was served before does not count
     Column("changed_at", BigInteger, nullable=False),
     Column("number", Integer, nullable=False, server_default=text("0")),  # of its claim: all share one alpha by these

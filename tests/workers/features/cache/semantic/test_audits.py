@@ -18,7 +18,7 @@ from headrace_workers.features.cache.store import audit_rows
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.store.removal import EntryFilter
-from headrace_workers.features.cache.tables import AUDITS, ENTRIES, SERVES, STANDINGS
+from headrace_workers.features.cache.tables import AUDITS, ENTRIES, SERVES
 from headrace_workers.testing import HashEmbedder
 
 BATCH = 1
@@ -256,20 +256,6 @@ def test_audits_are_forgotten_with_the_serves_that_they_are_of(semantic, asks):
             tx.execute(update(table).values(served_at=1))
     semantic.ledger.prune(1_000)
     assert audits(semantic) == semantic.ledger.read(select(SERVES)) == []
-
-
-def test_a_curve_that_asks_for_more_likeness_is_kept_to(semantic, asks):
-    """The receipt says from where on it would have been served."""
-    job = serve(semantic, asks, 3, like(3))
-    near = semantic.result(job).answer.recall.similarity
-    run(semantic)
-    semantic.standings.once()
-    with writing(semantic.ledger.engine) as tx:
-        tx.execute(update(STANDINGS).values(least=near + 0.01))
-    semantic.standings.once()
-    refused = ask(semantic, asks, like(3), key="again")
-    assert tiers(semantic, [refused]) == ["none"]
-    assert semantic.result(refused).answer.recall.refused.endswith(f"is below {near + 0.01:g}")
 
 
 def test_a_worker_that_has_just_begun_serves_nothing_by_likeness(semantic, asks):

@@ -15,7 +15,7 @@ from headrace_workers.cli.output import Line, be_sure, console, flush, put_json,
 
 if TYPE_CHECKING:
     from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.features.cache.calibration.scope_fit import Whole
+    from headrace_workers.features.cache.semantic.scope_limits import Whole
     from headrace_workers.features.cache.store.standings import ScopeStanding
 
 _Word = Literal["clean", "wrong"]
@@ -40,9 +40,8 @@ def label(
     On a terminal, each answer is shown beside a fresh one, and you are asked; elsewhere they are listed. With AUDIT and
     a label, that audit gets this label, whatever it had. `clean`: the given answer is right for the question. `wrong`:
     it is not; it is never given again, unless you use --keep. `headrace cache wrong` lists the jobs that were given it
-    and sends them again. Answers that were not given, because of the threshold or a guard, come last: their labels show
-    where the threshold should be, and how often guards err. Exit code 1: there is no such audit, or it waits for its
-    fresh answer.
+    and sends them again. Answers that were not given, because of a guard, come last: their labels show how often guards
+    err. Exit code 1: there is no such audit, or it waits for its fresh answer.
 
     Examples: `headrace cache label`, `headrace cache label 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 wrong`
     """
@@ -282,6 +281,6 @@ def _show_bounds(stand: list["ScopeStanding"]) -> None:
 
 
 def _together(stand: list["ScopeStanding"]) -> "Whole | None":
-    from headrace_workers.features.cache.calibration.scope_fit import together
+    from headrace_workers.features.cache.semantic.scope_limits import together
 
     return together(stand)

@@ -34,7 +34,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditOf:
-    """An audit of a given answer (`hit`), or of a near miss (`below` the threshold, or `refused` by a guard).
+    """An audit of a given answer (`hit`), or of a near miss (`refused` by a guard, or in `shadow`).
 
     `guard` is the guard that alone refused it, or `several`. `label` is absent while it waits for its fresh answer,
     `labelled_at` is in ms since 1970, and `own` says how two fresh answers compare, if there were two.

@@ -10,9 +10,9 @@ from headrace_workers.cli.receipts import shorten
 from headrace_workers.features.cache.store.removal import EXACT
 
 if TYPE_CHECKING:
-    from headrace_workers.features.cache.calibration.scope_fit import Whole
     from headrace_workers.features.cache.commands.cache import Rerun
     from headrace_workers.features.cache.commands.explain import AuditOf, Explained, Gate
+    from headrace_workers.features.cache.semantic.scope_limits import Whole
     from headrace_workers.features.cache.store.answers import CacheCounts, Kept
     from headrace_workers.features.cache.store.audits import OfGuard
     from headrace_workers.features.cache.store.removal import AnswerOf
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BOUND_COLUMNS = (
     "scope", "tenant", "bound", "served", "audits", "unknown", "wrong", "itself", "at most", "if unknown are",
 )  # fmt: skip
-NEARLY_COLUMNS = ("scope", "tenant", "likeness asked for", "below that", "refused by a guard")
+NEARLY_COLUMNS = ("scope", "tenant", "refused by a guard")
 NEARLY_RIGHT = NEARLY_COLUMNS[2:]
 BOUND_RIGHT = BOUND_COLUMNS[3:]
 GUARD_COLUMNS = ("guard", "refused, about", "audits", "right", "wrong", "unknown", "in vain")
@@ -32,7 +32,6 @@ _ALPHA = 0.05
 _WIDTH = 40
 _GIVEN = {
     "hit": "it was given",
-    "below": "it was not given: the threshold asks for more likeness",
     "refused": "it was not given: a guard refused it",
     "shadow": "it was not given: its scope is in shadow",
 }
@@ -62,18 +61,15 @@ def bound_dict(found: "ScopeStanding") -> dict[str, Any]:
     """
     return {
         "scope": found.scope, "tenant": found.tenant, "state": found.state, "sentence": found.sentence,
-        **{name: value for name, value in found.figures.items() if name != "strata"}, "least_similarity": found.least,
+        **{name: value for name, value in found.figures.items() if name != "strata"},
         "serves_by": found.serves_by, "since": rfc3339(found.since or None), "state_since": rfc3339(found.changed_at),
     }  # fmt: skip
 
 
 def nearly_row(found: "ScopeStanding") -> tuple[str, ...] | None:
     """Return the audited near misses of a scope as the cells of `NEARLY_COLUMNS`; None without any."""
-    below, refused = (found.figures.get(name) or {} for name in ("below", "refused"))
-    if not any((*below.values(), *refused.values())):
-        return None
-    least = "–" if found.least is None else f"{found.least:.3f}"
-    return (found.scope[:_SCOPE_SHOWN], found.tenant, least, *(_labels(labels) for labels in (below, refused)))
+    refused = found.figures.get("refused") or {}
+    return (found.scope[:_SCOPE_SHOWN], found.tenant, _labels(refused)) if any(refused.values()) else None
 
 
 def whole_dict(whole: "Whole | None") -> dict[str, Any] | None:

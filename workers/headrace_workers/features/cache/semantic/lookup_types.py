@@ -69,11 +69,11 @@ class Hit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearMiss:
-    """An answer that the threshold alone kept from being served (`below`), or a guard did (`refused`), or that would be
-    served if its scope were not in shadow (`shadow`).
+    """An answer that a guard kept from being served (`refused`), or that would be served if its scope were not in
+    shadow (`shadow`).
     """
 
-    kind: Literal["below", "refused", "shadow"]
+    kind: Literal["refused", "shadow"]
     entry_id: int
     scope: str
     similarity: float

@@ -18,11 +18,11 @@ from headrace_workers.models.embedders.embedding_cache import embed_for
 
 
 class Nearly(NamedTuple):
-    """A known question that the threshold alone kept from being the same (`below`), or a guard did (`refused`), or that
-    is the same in a scope that is in shadow (`shadow`).
+    """A known question that a guard kept from being the same (`refused`), or that is the same in a scope that is in
+    shadow (`shadow`).
     """
 
-    kind: Literal["below", "refused", "shadow"]
+    kind: Literal["refused", "shadow"]
     found: Neighbour
     guard: str | None = None  # of what guards refused: the one that alone did, or `several`
 
@@ -83,9 +83,6 @@ class Likeness(Protocol):
 
 
 _NEIGHBOURS: Final = 5
-# Below this nothing is explored, whatever the threshold: a curve needs pairs that are drawn alike at all similarities
-# that it may choose from.
-EXPLORED_FROM: Final = 0.7
 SEVERAL: Final = "several"
 _NO_LIMIT: Final = Limit()
 _A_GUARD: Final = "a guard"  # one that fails
@@ -99,9 +96,8 @@ class NearestQuestions:
     """Index that looks questions up among known ones. Thread-safe.
 
     Only one whose cosine is `least` or more is served, and no guard may refuse it: cosine alone tells "enable" from
-    "disable" less well than from "turn on". The `limit` of a scope, which comes from its audits, may be above or below
-    `least`, or turn the scope off. A scope in shadow serves nothing, and explores each question that it would have
-    served.
+    "disable" less well than from "turn on". The `limit` of a scope, which comes from its audits, may turn the scope
+    off. A scope in shadow serves nothing, and explores each question that it would have served.
     """
 
     def __init__(
@@ -110,13 +106,11 @@ class NearestQuestions:
         known: Known,
         least: float,
         limit: Callable[[str], Limit | None] = _unlimited,
-        explored_from: float = EXPLORED_FROM,
     ) -> None:
         self._embedder = embedder
         self._known = known
         self._least = least
         self._limit = limit
-        self._explored_from = explored_from
 
     @property
     def embedder(self) -> str:
@@ -169,25 +163,18 @@ class NearestQuestions:
             return []
         question, vector = asked.question, np.frombuffer(asked.vector, np.float32)
         near = shelf.nearest(question.scope, vector, _NEIGHBOURS)
-        least = self._least_by(limit)
         return [
             each
             for each in near
-            if each.similarity >= least and refused(question.text, each.question, question.scope) is None
+            if each.similarity >= self._least and refused(question.text, each.question, question.scope) is None
         ]
-
-    def _least_by(self, limit: Limit) -> float:
-        """The curve's similarity; one below what the deployment begins with only while the scope's bound is shown."""
-        if limit.least is None:
-            return self._least
-        return limit.least if limit.shown else max(self._least, limit.least)
 
     def _near(self, question: Question, vector: NDArray[np.float32], explored: bool) -> Near:
         written = vector.astype(np.float32, copy=False).tobytes()
         limit = self._limit(question.scope) or _NO_LIMIT
         if limit.off is not None:
             return Near(written, refused=limit.off)
-        least = self._least_by(limit)
+        least = self._least
         neighbours = self._known.nearest(question.scope, vector, _NEIGHBOURS)
         if not neighbours:
             return Near(written, threshold=least)
@@ -202,20 +189,10 @@ class NearestQuestions:
             if against is None:
                 return Near(written, neighbour, neighbour.similarity, least)
             why = why or f"{against.guard}: {against.reason}"
-        nearly = self._nearly(question, neighbours, least) if explored else None
+        nearly = None
+        if explored and first.similarity >= least:
+            nearly = Nearly("refused", first, _alone_against(question, first.question))
         return Near(written, None, first.similarity, least, why, nearly)
-
-    def _nearly(self, question: Question, neighbours: Sequence[Neighbour], least: float) -> Nearly | None:
-        """Return what a lower threshold would serve, or else what a guard refused: no entry from `least` on passed all
-        guards.
-        """
-        for neighbour in neighbours:
-            if neighbour.similarity < self._explored_from:
-                break
-            if neighbour.similarity < least and refused(question.text, neighbour.question, question.scope) is None:
-                return Nearly("below", neighbour)
-        first = neighbours[0]
-        return Nearly("refused", first, _alone_against(question, first.question)) if first.similarity >= least else None
 
 
 @lru_cache(maxsize=4_096)

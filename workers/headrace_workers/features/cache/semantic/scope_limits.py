@@ -1,7 +1,11 @@
-"""Limits of scopes in the semantic tier. A thread derives them from audits; look-ups read them from memory."""
+"""Limits of scopes in the semantic tier: off, in shadow, or on.
+
+A thread derives them from audits by one bound; look-ups read them from memory.
+"""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
 from headrace_schemas.reasons import reason_of
@@ -12,24 +16,35 @@ from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.progress import Loop
 from headrace_workers.features.cache.auditing import by_model, label_work
 from headrace_workers.features.cache.store.audit_rows import Label, LabelWork
-from headrace_workers.features.cache.store.audits import Audits
+from headrace_workers.features.cache.store.audits import Audits, OtherCounts, Tally, Window
 from headrace_workers.features.cache.store.standings import NOT_YET, OFF, SHOWN, ScopeStanding
+from headrace_workers.features.cache.store.standings import State as ScopeState
 from headrace_workers.models.verifiers.verifier import Relation, TextPair, Verdict, Verifier
-from headrace_workers.stats.error_bounds import WINDOW, clean_audits_needed
+from headrace_workers.stats.error_bounds import (
+    WINDOW,
+    Bound,
+    Recent,
+    State,
+    Stratum,
+    clean_audits_needed,
+    served_error,
+    spend,
+    standing,
+)
 
 _PAUSE: Final = 2.0  # s between two looks
 _LEASE_MS: Final = 30_000
 _AT_ONCE: Final = 20  # scopes
 _VERIFIED_AT_ONCE: Final = 4  # audits: a model may take a second for each
 _DUTY: Final = "bounds"
+_ALPHA: Final = 0.05
+_SCOPE_STATES: Final[dict[State, ScopeState]] = {State.NOT_YET_SHOWN: NOT_YET, State.HOLDS: SHOWN, State.BROKEN: OFF}
 
 
 class Limit(NamedTuple):
-    """The effect of the bound on a scope: why it is off, the similarity that its curve requires, and if it is shown."""
+    """The effect of the bound on a scope: why it is off, or in shadow."""
 
     off: str | None = None
-    least: float | None = None
-    shown: bool = False
     shadow: str | None = None  # why nothing is served by likeness yet; what would be served is audited
 
 
@@ -127,16 +142,12 @@ class ScopeLimits(KeepsGoing):
     def _limit_of(self, row: Any) -> Limit:
         waits = row.state == NOT_YET and row.serves_by is None and not self._serves_unshown
         shadow = f"shadow: {row.sentence or NOTHING_AUDITED}" if waits else None
-        return Limit(row.sentence if row.state == OFF else None, row.least, row.state == SHOWN, shadow)
+        return Limit(row.sentence if row.state == OFF else None, shadow)
 
     def _judge(self, scope: str, tenant: str) -> None:
-        from headrace_workers.features.cache.calibration.scope_fit import fit_due, judge
-
         audits = self._ledger.of(Audits)
         counted = audits.counted(scope, tenant, WINDOW)
-        due = fit_due(counted.before, counted.tallies, counted.other_counts)
-        pairs = audits.pairs(scope, counted.before.since) if due else None
-        now = judge(counted.before, counted.tallies, counted.window, self._max_error, counted.other_counts, pairs)
+        now = judge(counted.before, counted.tallies, counted.window, self._max_error, counted.other_counts)
         audits.judge(now, counted.seen)
         if now.state == OFF and counted.before.state != OFF:
             self._say_off(now)
@@ -153,3 +164,73 @@ def shadow_sentence(max_error: float) -> str:
     """Return why a new scope serves nothing by likeness."""
     needed = clean_audits_needed(max_error)
     return f"shadow: {NOTHING_AUDITED}, and it takes at least {needed:,} clean labels to serve by likeness"
+
+
+def judge(
+    before: ScopeStanding,
+    tallies: Sequence[Tally],
+    window: Window,
+    max_error: float,
+    other_counts: OtherCounts = OtherCounts(),  # noqa: B008 - a value
+) -> ScopeStanding:
+    """Return the state of a scope after these audits. A scope that was off stays off.
+
+    `other_counts` are reported, and change no state.
+    """
+    recent = Recent(window.number, _strata(window.tallies)) if window.number > 1 else None
+    strata = _strata(tallies)
+    now = standing(strata, max_error, recent=recent, alpha=_ALPHA)
+    return ScopeStanding(
+        scope=before.scope,
+        tenant=before.tenant,
+        state=_SCOPE_STATES[now.state] if before.state != OFF else OFF,
+        sentence=now.sentence if before.state != OFF else before.sentence,
+        figures={
+            "max_error": max_error,
+            "served": sum(tally.served for tally in tallies),
+            **_figures(now.bound),
+            "recent": None if now.recent is None else _figures(now.recent),
+            # At this claim's part of alpha: so all scopes' claims hold at once.
+            "upper_among_all": served_error(strata, spend(_ALPHA, before.number)).upper_if_unknown_wrong,
+            "strata": [[stratum.served, stratum.clean, stratum.wrong, stratum.unknown] for stratum in strata],
+            "refused": other_counts.refused._asdict(),
+            "own": other_counts.own._asdict(),
+        },
+        since=before.since,
+        number=before.number,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The statement about all scopes together: the error among all semantic hits, and how many scopes are shown to keep
+    to their bound. Both may be looked at after every audit.
+    """
+
+    scopes: int
+    shown: int
+    served: int
+    bound: Bound
+
+
+def together(scopes: Sequence[ScopeStanding]) -> Whole | None:
+    """All of these at once, as they were last judged; None where none was.
+
+    The error of all is bounded as that of one is, with every stratum of every scope as a stratum of it: that needs no
+    split of alpha. That some are `shown` is one claim for each, and the claims share alpha by their numbers: so all of
+    them hold at once.
+    """
+    judged = [scope.figures for scope in scopes if scope.figures.get("strata")]
+    if not judged:
+        return None
+    strata = [Stratum(*counts) for figures in judged for counts in figures["strata"]]
+    shown = sum(figures["upper_among_all"] <= figures["max_error"] for figures in judged)
+    return Whole(len(judged), shown, sum(stratum.served for stratum in strata), served_error(strata, _ALPHA))
+
+
+def _strata(tallies: Sequence[Tally]) -> list[Stratum]:
+    return [Stratum(tally.served, tally.clean, tally.wrong, tally.unknown) for tally in tallies]
+
+
+def _figures(bound: Bound) -> dict[str, Any]:
+    return {**asdict(bound), "clean": bound.clean}

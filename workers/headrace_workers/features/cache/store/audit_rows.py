@@ -24,7 +24,7 @@ from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.tables import AUDITS, AWAITS_FRESH, ENTRIES, HIT, IS_UNKNOWN, SHADOW
 
 Label = Literal["clean", "wrong", "unknown"]
-Kind = Literal["hit", "below", "refused", "shadow"]
+Kind = Literal["hit", "refused", "shadow"]
 
 MOST_OPEN: Final = 1_000  # audits of a scope that wait for their fresh answer: further hits are not audited meanwhile
 BY_ITSELF: Final = "headrace"  # who labelled, where no person did

@@ -11,7 +11,7 @@ from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.features.cache.store import audit_rows, standings
 from headrace_workers.features.cache.store.audit_rows import are, locked
 from headrace_workers.features.cache.store.standings import ScopeStanding
-from headrace_workers.features.cache.tables import AUDITS, BELOW, HIT, IS_UNJUDGED, REFUSED, SERVES, SHADOW
+from headrace_workers.features.cache.tables import AUDITS, HIT, IS_UNJUDGED, REFUSED, SERVES, SHADOW
 
 _MANY: Final = 5_000
 
@@ -25,13 +25,6 @@ class Tally(NamedTuple):
     clean: int
     wrong: int
     unknown: int
-
-
-class Pair(NamedTuple):
-    """A served answer, or one that a lower threshold would serve, and if it was right."""
-
-    similarity: float
-    correct: bool
 
 
 class Window(NamedTuple):
@@ -55,11 +48,8 @@ class Labels(NamedTuple):
 
 
 class OtherCounts(NamedTuple):
-    """Counts outside the bound: look-ups that only the threshold refused, look-ups that a guard refused, and the
-    comparisons of two fresh answers to one hit.
-    """
+    """Counts outside the bound: look-ups that a guard refused, and the comparisons of two fresh answers to one hit."""
 
-    below: Labels = Labels()
     refused: Labels = Labels()
     own: Labels = Labels()
 
@@ -156,13 +146,14 @@ def newest_window(connection: Connection, scope: str, since: int, size: int) -> 
 
 def other_counts(connection: Connection, scope: str, since: int) -> OtherCounts:
     """Return what audits of a scope say that is no part of its bound."""
-    nearly: dict[str, dict[str, int]] = {}
-    for row in connection.execute(
-        select(AUDITS.c.kind, AUDITS.c.label, func.count().label("times"))
-        .where(AUDITS.c.scope == scope, AUDITS.c.served_at >= since, AUDITS.c.kind.in_((BELOW, REFUSED)))
-        .group_by(AUDITS.c.kind, AUDITS.c.label)
-    ):
-        nearly.setdefault(row.kind, {})[row.label] = row.times
+    refused = {
+        row.label: row.times
+        for row in connection.execute(
+            select(AUDITS.c.label, func.count().label("times"))
+            .where(AUDITS.c.scope == scope, AUDITS.c.served_at >= since, AUDITS.c.kind == REFUSED)
+            .group_by(AUDITS.c.label)
+        )
+    }
     own = {
         row.own: row.times
         for row in connection.execute(
@@ -171,23 +162,11 @@ def other_counts(connection: Connection, scope: str, since: int) -> OtherCounts:
             .group_by(AUDITS.c.own)
         )
     }
-    return OtherCounts(*(_labels(labels) for labels in (nearly.get(BELOW, {}), nearly.get(REFUSED, {}), own)))
+    return OtherCounts(_labels(refused), _labels(own))
 
 
 def _labels(counts: Mapping[str, int]) -> Labels:
     return Labels(*(counts.get(field, 0) for field in Labels._fields))
-
-
-def decided_pairs(connection: Connection, scope: str, since: int) -> list[Pair]:
-    """Return the decided audits of a scope, for its curve: audits of served answers, and of answers below the threshold
-    that no guard refused. All had the same chance. Answers that a guard refused are served at no similarity, so the
-    curve leaves them out.
-    """
-    query = select(AUDITS.c.similarity, AUDITS.c.label).where(
-        AUDITS.c.scope == scope, AUDITS.c.served_at >= since, AUDITS.c.kind.in_((HIT, SHADOW, BELOW)),
-        AUDITS.c.label.in_(("clean", "wrong")),
-    )  # fmt: skip
-    return [Pair(row.similarity, row.label == "clean") for row in connection.execute(query)]
 
 
 def _hits(scope: str, since: int) -> tuple[ColumnElement[bool], ...]:
@@ -240,7 +219,6 @@ class Audits(LedgerStore):
 
     unjudged = reads(unjudged_scopes)
     counted = reads(_counted)
-    pairs = reads(decided_pairs)
     judge = durable(_judge)
     limiting = reads(standings.limiting)
 

@@ -26,9 +26,8 @@ _NEXT: Final = select(func.coalesce(func.max(_OTHERS.c.number), 0) + 1).scalar_s
 class ScopeStanding:
     """One scope. `figures` are the numbers of its bound, by name.
 
-    `least` is the similarity that its curve asks for, after so many `fits`. Serves count from `since`, and the state
-    holds since `changed_at` (both ms since 1970). `number` is the place of its claim among all scopes'.
-    `serves_by` is the person who let it serve before its bound was shown.
+    Serves count from `since`, and the state holds since `changed_at` (both ms since 1970). `number` is the place of its
+    claim among all scopes'. `serves_by` is the person who let it serve before its bound was shown.
     """
 
     scope: str
@@ -36,8 +35,6 @@ class ScopeStanding:
     state: State
     sentence: str
     figures: Mapping[str, Any] = field(default_factory=dict)
-    least: float | None = None
-    fits: int = 0
     since: int = 0
     changed_at: int = 0
     number: int = 0
@@ -71,8 +68,8 @@ def all_of(connection: Connection, tenant: str | None = None, scope: str | None 
 
 
 def limiting(connection: Connection) -> list[Any]:
-    """Return scope, state, sentence, least similarity and who let it serve, of all scopes; look-ups need them."""
-    columns = (STANDINGS.c.scope, STANDINGS.c.state, STANDINGS.c.sentence, STANDINGS.c.least, STANDINGS.c.serves_by)
+    """Return scope, state, sentence and who let it serve, of all scopes; look-ups need them."""
+    columns = (STANDINGS.c.scope, STANDINGS.c.state, STANDINGS.c.sentence, STANDINGS.c.serves_by)
     return list(connection.execute(select(*columns)))
 
 
@@ -80,7 +77,6 @@ def write(connection: Connection, now: ScopeStanding) -> None:
     """Write how a scope stands; nothing where it was opened again since it was counted. One that is off stays so."""
     values = {
         "tenant": now.tenant, "state": now.state, "sentence": now.sentence[:2_000], "figures": json.dumps(now.figures),
-        "least": now.least, "fits": now.fits,
     }  # fmt: skip
     new = insert(connection, STANDINGS).values(
         scope=now.scope, since=now.since, changed_at=now_ms(), number=now.number, **values
@@ -99,8 +95,8 @@ def write(connection: Connection, now: ScopeStanding) -> None:
 
 def reopen(connection: Connection, scope: str) -> bool:
     """Turn a scope's semantic tier on again, and count only from now on; return True if it was off."""
-    values = {"state": NOT_YET, "sentence": "Not yet shown: it was turned on again.", "figures": "{}", "least": None,
-              "fits": 0, "since": now_ms(), "changed_at": now_ms(), "number": _NEXT}  # fmt: skip
+    values = {"state": NOT_YET, "sentence": "Not yet shown: it was turned on again.", "figures": "{}",
+              "since": now_ms(), "changed_at": now_ms(), "number": _NEXT}  # fmt: skip
     statement = update(STANDINGS).where(STANDINGS.c.scope == scope, STANDINGS.c.state == OFF).values(**values)
     return connection.execute(statement).rowcount > 0
 

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
-from headrace_workers.features.cache.calibration.scope_fit import fit_due, judge, together
-from headrace_workers.features.cache.store.audits import Labels, OtherCounts, Pair, Tally, Window
+from headrace_workers.features.cache.semantic.scope_limits import judge, together
+from headrace_workers.features.cache.store.audits import Labels, OtherCounts, Tally, Window
 from headrace_workers.features.cache.store.standings import ScopeStanding, unheard_of
 
 NEW = unheard_of("ab" * 32, "shop")
@@ -11,9 +11,9 @@ def tally(clean: int, wrong: int = 0, unknown: int = 0, served: int = 10_000, st
     return Tally(stratum, 0.05, served, clean, wrong, unknown)
 
 
-def told(*tallies: Tally, before: ScopeStanding = NEW, pairs: list[Pair] | None = None) -> ScopeStanding:
+def told(*tallies: Tally, before: ScopeStanding = NEW) -> ScopeStanding:
     """How a scope stands in its first window."""
-    return judge(before, tallies, Window(1, tallies), 0.01, pairs=pairs)
+    return judge(before, tallies, Window(1, tallies), 0.01)
 
 
 def test_a_scope_is_shown_by_clean_audits_alone() -> None:
@@ -45,40 +45,18 @@ def test_once_off_it_stays_so_with_its_sentence() -> None:
     assert (later.state, later.sentence, later.figures["wrong"]) == ("off", off.sentence, 0)
 
 
-def test_a_curve_asks_for_more_likeness_where_errors_gather_below() -> None:
-    pairs = [Pair(0.95 + n / 20_000, True) for n in range(900)] + [Pair(0.90, n % 2 == 0) for n in range(100)]
-    tallies = tally(950, wrong=50)
-    assert not fit_due(NEW, [tally(499)])
-    assert fit_due(NEW, [tallies])
-    first = told(tallies, pairs=pairs)
-    assert first.fits == 1
-    assert first.least is not None
-    assert 0.90 < first.least <= 0.98
-    assert fit_due(first, [tallies])
-    second = told(tallies, before=first, pairs=pairs)
-    assert not fit_due(second, [tallies])
-    assert told(tallies, before=second).least == second.least
-
-
 def test_what_stands_beside_the_bound_is_told_and_changes_nothing() -> None:
     """However often what was nearly served would have been wrong, and the model contradicts itself."""
     tallies = (tally(333),)
-    beside = OtherCounts(below=Labels(1, 300, 7), refused=Labels(0, 400, 0), own=Labels(1, 50, 3))
+    beside = OtherCounts(refused=Labels(0, 400, 0), own=Labels(1, 50, 3))
     found = judge(NEW, tallies, Window(1, tallies), 0.01, beside)
     assert found.state == "shown"
     assert (found.figures["audits"], found.figures["wrong"]) == (333, 0)
-    assert found.figures["below"] == {"clean": 1, "wrong": 300, "unknown": 7}
     assert (found.figures["refused"]["wrong"], found.figures["own"]["wrong"]) == (400, 50)
     plain = told(*tallies)
     assert {name: plain.figures[name] for name in ("upper", "lower", "recent")} == {
         name: found.figures[name] for name in ("upper", "lower", "recent")
     }
-
-
-def test_explored_labels_count_for_the_next_curve() -> None:
-    few = [tally(300)]
-    assert fit_due(NEW, few, OtherCounts(below=Labels(100, 100, 0)))
-    assert not fit_due(NEW, few, OtherCounts(below=Labels(100, 99, 50), refused=Labels(500, 500, 0)))
 
 
 def test_all_scopes_together_are_bounded_as_one_and_their_claims_share_alpha() -> None:

@@ -1,7 +1,7 @@
 import pytest
 from tests.slow import slow_after_first
 
-from headrace_workers.features.cache.calibration.audit_labels import SHORT, compare
+from headrace_workers.features.cache.audit_labels import SHORT, compare
 
 
 @pytest.mark.parametrize(

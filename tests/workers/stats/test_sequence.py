@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.workers.features.cache.calibration.worlds import peeked_misses, watched_misses
+from tests.workers.stats.worlds import peeked_misses, watched_misses
 
 from headrace_workers.stats.binomial import clopper_pearson_lower, clopper_pearson_upper
 from headrace_workers.stats.error_bounds import (

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_workers.features.cache.calibration.audit_labels import NOT, Token, read
+from headrace_workers.features.cache.audit_labels import NOT, Token, read
 
 
 def _texts(text: str) -> list[str]:

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from tests.workers.features.cache.calibration.worlds import missed_together
+from tests.workers.stats.worlds import missed_together
 
 from headrace_workers.stats.error_bounds import spend
 

@@ -1,1 +1,0 @@
-"""Calibration of thresholds: the bound on wrong answers among served answers."""
