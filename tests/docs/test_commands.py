@@ -7,10 +7,9 @@ from functools import cache
 from typing import Any, Final
 
 import pytest
-import typer
 from tests.docs.pages import blocks, inline_code, pages, read
 
-from headrace_workers.wiring.command_line import app
+from headrace_workers.wiring.command_line import all_commands
 
 SHELL: Final = ("", "sh", "bash", "shell", "console", "text")
 EVERYWHERE: Final = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
@@ -59,7 +58,7 @@ def problem(call: str) -> str | None:
 
 @cache
 def _root() -> Any:
-    return typer.main.get_command(app)
+    return all_commands()
 
 
 def _words(call: str) -> list[str]:

@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any, Final, NamedTuple, get_args
 
-import typer
-
-from headrace_workers.wiring.command_line import app
+from headrace_workers.wiring.command_line import all_commands
 from tools.reference.markdown_text import (
     anchor,
     beginning,
@@ -54,7 +52,7 @@ class Called(NamedTuple):
 
 def commands() -> Iterator[Called]:
     """Yield all commands in the order of the help; a group's commands follow the group."""
-    yield from _within(typer.main.get_command(app))
+    yield from _within(all_commands())
 
 
 def _within(group: Any, before: str = "") -> Iterator[Called]:

@@ -4,13 +4,10 @@ from typing import Annotated
 
 import typer
 
+from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.options import JsonLinesOption, limit_option, tenant_meant
 from headrace_workers.cli.output import console, put_view, table
-
-
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command("readability")(readability)
+from headrace_workers.features.readability.store import ReadabilityStore
 
 
 def readability(
@@ -22,9 +19,6 @@ def readability(
 
     Example: `headrace readability --limit 3`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.readability.store import ReadabilityStore
-
     found = need_ledger().of(ReadabilityStore).hardest(tenant_meant(tenant), limit)
     if as_json:
         for each in found:

@@ -1,7 +1,7 @@
 """What readability adds to headrace."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from headrace_workers.core.feature import Feature
 
@@ -49,12 +49,6 @@ def _routers() -> "Sequence[APIRouter]":
     return (api.router,)
 
 
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.readability import commands
-
-    return (commands.register,)
-
-
 def _settings() -> "Sequence[type[Variables]]":
     from headrace_workers.features.readability.settings import ReadabilitySettings
 
@@ -68,6 +62,6 @@ FEATURE = Feature(
     stages=_stages,
     hooks=_hooks,
     routers=_routers,
-    commands=_commands,
+    commands={"readability": "headrace_workers.features.readability.commands:readability"},
     settings=_settings,
 )

@@ -1,5 +1,6 @@
 """The commands as they are called, without any stack: what is wrong, where, and what to do."""
 
+import ast
 import gzip
 import json
 import os
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import zstandard
 from tests.services.tables import sqlite_tables
 from tests.workers.cli.conftest import Call, job_id
@@ -20,7 +20,7 @@ from headrace_schemas import Category, Topic
 from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.testing import make_echo_model, make_hash_embedder
-from headrace_workers.wiring.command_line import app
+from headrace_workers.wiring.command_line import all_commands
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -28,7 +28,7 @@ def commands() -> list[tuple[str, ...]]:
         for name, command in group.commands.items():
             yield from within(command, (*names, name)) if hasattr(command, "commands") else [(*names, name)]
 
-    return [*within(typer.main.get_command(app), ())]
+    return [*within(all_commands(), ())]
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
@@ -253,11 +253,32 @@ def test_the_dead_are_replayed_by_id_or_all(call: Call, ledger: Ledger):
     assert call("dead", "replay", job_id(7))[0] == 1
 
 
-def test_the_command_line_starts_without_heavy_libraries():
-    heavy = ("sqlalchemy", "kafka", "celery", "ctranslate2", "phonenumbers", "stdnum")
-    code = f"import sys, headrace_workers.wiring.command_line; print([m for m in {heavy!r} if m in sys.modules])"
+def test_lists_of_commands_import_no_command():
+    """Help, and the completion of a shell, list each command with the first paragraph of its help."""
+    code = (
+        "import sys, headrace_workers.wiring.command_line as line\n"
+        "line.run(['--help'])\n"
+        "def walk(group, *words):\n"
+        "    for name, command in group.commands.items():\n"
+        "        if hasattr(command, 'commands'):\n"
+        "            assert line.run([*words, name, '--help']) == 0\n"
+        "            walk(command, *words, name)\n"
+        "        else:\n"
+        "            LISTED[(*words, name)] = command.help\n"
+        "            MODULES.append(command.target.partition(':')[0])\n"
+        "LISTED, MODULES = {}, ['sqlalchemy', 'kafka', 'celery', 'ctranslate2', 'numpy', 'phonenumbers', 'stdnum']\n"
+        "walk(line._command())\n"
+        "print(repr((LISTED, [name for name in MODULES if name in sys.modules])))\n"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    listed, loaded = ast.literal_eval(done.stdout.splitlines()[-1])
+    assert loaded == []
+    assert set(listed) == set(commands())
+    for words, text in listed.items():
+        command = all_commands()
+        for word in words:
+            command = command.commands[word]
+        assert text == command.help.split("\n\n")[0] != ""
 
 
 def test_a_ledger_that_is_not_there_is_not_made(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -18,13 +18,6 @@ from headrace_workers.runtime.settings import home_of
 from headrace_workers.testing import make_echo_model
 
 
-def test_without_a_command_a_recipe_is_run(call: Call) -> None:
-    for arguments in (("recipe.toml",), ("--json", "recipe.toml"), ("run", "recipe.toml")):
-        code, out, err = call("tune", *arguments)
-        assert (code, out) == (2, "")
-        assert "recipe.toml cannot be read: No such file" in err
-
-
 def test_a_recipe_that_is_run_shows_a_hundred_of_its_steps(capsys: pytest.CaptureFixture[str]) -> None:
     for step in range(1, 401):
         _show({"kind": "step", "step": step, "steps": 400, "loss": 0.5, "seconds_left": 61.0}, as_json=False)

@@ -20,11 +20,6 @@ _POLL_SECONDS = 0.1
 _SHOWN = 10  # jobs of one name
 
 
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command("cancel")(cancel)
-
-
 def cancel(
     job: Annotated[
         str,

@@ -85,15 +85,6 @@ _UntilOption = Annotated[str | None, typer.Option("--until", help="died before: 
 _BATCH = 1_000
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    dead = typer.Typer(help="Inspect and replay dead letters.", no_args_is_help=True)
-    dead.command("list")(list_letters)
-    dead.command("show")(show)
-    dead.command("replay")(replay)
-    app.add_typer(dead, name="dead")
-
-
 def list_letters(
     name: Annotated[str | None, typer.Option("--id", metavar="ID", help=f"only this: {_NAMES}")] = None,
     stage: _StageOption = None,

@@ -7,11 +7,6 @@ from headrace_workers.cli.output import hush_kafka, printable, put, put_json
 from headrace_workers.runtime.settings import Settings
 
 
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command("doctor")(doctor)
-
-
 def doctor(as_json: JsonLinesOption = False) -> None:
     """Check Kafka, its topics and their limits, the ledger, Redis, problems that bridges report, and models.
 

@@ -17,17 +17,6 @@ _DIGITS = 18  # of a number that a database takes
 _IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="ids of the events")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    outbox = typer.Typer(
-        help="Inspect events that Kafka refused; publish them again, or drop them.", no_args_is_help=True
-    )
-    outbox.command("list")(list_events)
-    outbox.command("retry")(retry)
-    outbox.command("drop")(drop)
-    app.add_typer(outbox, name="outbox")
-
-
 def list_events(
     limit: Annotated[int, limit_option("at most so many, oldest first")] = 100,
     as_json: JsonLinesOption = False,

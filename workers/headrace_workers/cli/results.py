@@ -9,11 +9,6 @@ from headrace_workers.cli.output import flush, hush_kafka, printable, put, put_b
 from headrace_workers.cli.receipts import Receipt
 
 
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command("results")(results)
-
-
 def results(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="print new ends until Ctrl-C")] = False,
     from_beginning: Annotated[

@@ -9,14 +9,6 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.output import put, put_json, say
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    schema = typer.Typer(help="Export the contract, for services in other languages.", no_args_is_help=True)
-    schema.callback()(lambda: None)  # keeps `export` a command of its own
-    schema.command("export")(export)
-    app.add_typer(schema, name="schema")
-
-
 def export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="the folder; it is created if it does not exist")],
     as_json: Annotated[bool, typer.Option("--json", help="print the paths as a JSON list")] = False,

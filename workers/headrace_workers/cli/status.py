@@ -41,11 +41,6 @@ _REFRESH_SECONDS = 1.0
 _SHOWN = 10  # jobs of one name
 
 
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command("status")(status)
-
-
 def status(
     job_id: Annotated[
         str | None,

@@ -27,11 +27,6 @@ _CONFIRM_SECONDS = 30.0
 _CHUNK = 1_000  # jobs between two waits for the broker
 
 
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command("submit")(submit)
-
-
 @asking.asks()
 def submit(
     file: Annotated[str | None, typer.Argument(help="jobs as JSON lines, or - for standard input")] = None,

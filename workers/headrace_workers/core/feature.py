@@ -75,8 +75,9 @@ class Feature:
     HTTP and the shell. `routers` returns the FastAPI routers of the gateway, in the order in which they are asked.
     `services(gateway)` returns the objects of a gateway that the routes work with, by their class (http/services.py).
     `schemas` returns the JSON schemas, by name, of bodies that routes read themselves, for the API's description.
-    `scopes` are the permissions that the feature adds to API keys. `commands` returns functions that add a command, or
-    a group of commands, to the Typer application that they are given. `checks` returns what `headrace doctor` looks at.
+    `scopes` are the permissions that the feature adds to API keys. `commands` are functions for Typer, each as
+    `module:function` by the words of its call, such as `keys create`; `groups` has the help of each group of commands.
+    `checks` returns what `headrace doctor` looks at.
     `status` returns functions that read, from a ledger, a `StatusPart` that `headrace status` shows. `metrics` returns
     functions that read, by a connection of the ledger, Prometheus metrics that `/metrics` shows.
 
@@ -107,7 +108,8 @@ class Feature:
     services: Callable[[Any], Mapping[type, object]] = _no_entries
     schemas: Callable[[], Mapping[str, Any]] = _no_entries
     scopes: "Sequence[Scope]" = ()
-    commands: Callable[[], Sequence[Callable[[Any], None]]] = _empty
+    commands: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
     checks: Callable[[], Sequence[Check]] = _empty
     hooks: Callable[[], "Hooks"] | None = None
     status: Callable[[], Sequence[Callable[[Any], Any]]] = _empty
@@ -125,6 +127,11 @@ class Feature:
     upkeep: Callable[[Any, "Ledger"], Callable[[], object] | None] | None = None
     settings: Callable[[], "Sequence[type[Variables]]"] = _empty
     extensions: Sequence[Extension] = ()
+
+
+def commands_in(module: str, functions: Mapping[str, str]) -> dict[str, str]:
+    """Return the commands of a module from the names of their functions."""
+    return {words: f"{module}:{function}" for words, function in functions.items()}
 
 
 _INSTALLED: Final[list[Feature]] = []

@@ -10,14 +10,14 @@ from pydantic import ValidationError
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_schemas.reasons import first_problem
-from headrace_workers.cli import cancel, dead, doctor, outbox_commands, results, schema, status, submit
 from headrace_workers.cli.interrupts import heard
+from headrace_workers.cli.lazy import MARKUP, LazyGroup, add_commands
 from headrace_workers.cli.output import NoSuchThing, printable, put, say
 from headrace_workers.cli.streams import ReaderGone, finish
 from headrace_workers.core.environment import environment
+from headrace_workers.core.feature import commands_in
 from headrace_workers.core.log import configure
 from headrace_workers.runtime.settings import unknown_variables
-from headrace_workers.wiring import processes, up
 from headrace_workers.wiring.features import FEATURES
 
 # Newer versions of Typer carry a click of their own: its errors are found through Typer's public names.
@@ -29,23 +29,50 @@ _PIPE_CLOSED = 141  # as a shell shows it of other tools: 128 + SIGPIPE
 
 app = typer.Typer(
     name="headrace",
+    cls=LazyGroup,
     help="Asynchronous LLM jobs: send a job, get back a moderated, judged, accounted-for answer.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["--help", "-h"]},
-    rich_markup_mode="markdown",
+    rich_markup_mode=MARKUP,
     pretty_exceptions_enable=False,
 )
-_JOBS: Final = (up, submit, results, status, cancel, dead)
-_FIRST: Final = {"up": 0, "run": 1}  # commands at the top of the help
-_OPERATION: Final = (processes, outbox_commands, doctor, schema)
-for register in (
-    *(module.register for module in _JOBS),
-    *(register for feature in FEATURES for register in feature.commands()),
-    *(module.register for module in _OPERATION),
-):
-    register(app)
-# A person begins with these.
-app.registered_commands.sort(key=lambda command: _FIRST.get(command.name or "", len(_FIRST)))
+_GROUPS: Final = {
+    "dead": "Inspect and replay dead letters.",
+    "ledger": "Manage the ledger's database.",
+    "outbox": "Inspect events that Kafka refused; publish them again, or drop them.",
+    "schema": "Export the contract, for services in other languages.",
+}
+_FIRST: Final = {"up": 0, "run": 1}  # a person begins with these
+_JOBS: Final = {
+    "up": "headrace_workers.wiring.up:up",
+    "submit": "headrace_workers.cli.submit:submit",
+    "results": "headrace_workers.cli.results:results",
+    "status": "headrace_workers.cli.status:status",
+    "cancel": "headrace_workers.cli.cancel:cancel",
+    **commands_in(
+        "headrace_workers.cli.dead", {"dead list": "list_letters", "dead show": "show", "dead replay": "replay"}
+    ),
+}
+_OPERATION: Final = {
+    **commands_in(
+        "headrace_workers.wiring.processes",
+        {
+            "bridge": "bridge",
+            "worker": "worker",
+            "gateway": "gateway",
+            "health": "health",
+            "init": "init",
+            "ledger migrate": "migrate",
+            "ledger bind": "bind",
+        },
+    ),
+    **commands_in(
+        "headrace_workers.cli.outbox_commands",
+        {"outbox list": "list_events", "outbox retry": "retry", "outbox drop": "drop"},
+    ),
+    "doctor": "headrace_workers.cli.doctor:doctor",
+    "schema export": "headrace_workers.cli.schema:export",
+}
 
 
 def _version(wanted: bool) -> None:
@@ -105,8 +132,21 @@ def _is_torn(argument: str) -> bool:
 
 @cache
 def _command() -> Any:
-    """Return all commands as Click's objects: to build them takes as long as a short command."""
-    return typer.main.get_command(app)
+    """Return all commands as Click's objects, listed only: a call imports its own."""
+    root = typer.main.get_command(app)
+    parts = [(_JOBS, _GROUPS), *((feature.commands, feature.groups) for feature in FEATURES), (_OPERATION, _GROUPS)]
+    commands = {words: target for part, _ in parts for words, target in part.items()}
+    order = sorted(commands, key=lambda words: (" " in words, _FIRST.get(words, len(_FIRST))))
+    groups = {words: text for _, part in parts for words, text in part.items()}
+    add_commands(root, {words: commands[words] for words in order}, groups)
+    return root
+
+
+def all_commands() -> Any:
+    """Return all commands as Click's objects, each with its parameters."""
+    root = _command()
+    root.load()
+    return root
 
 
 def _call(arguments: Sequence[str]) -> int:

@@ -27,19 +27,6 @@ _SHOWN: Final = 80  # characters of an invalid address
 READY: Final = "the gateway answers"
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    app.command("bridge")(bridge)
-    app.command("worker")(worker)
-    app.command("gateway")(gateway)
-    app.command("health")(health)
-    app.command("init")(init)
-    ledger = typer.Typer(help="Manage the ledger's database.", no_args_is_help=True)
-    ledger.command("migrate")(migrate)
-    ledger.command("bind")(bind)
-    app.add_typer(ledger, name="ledger")
-
-
 def bridge(only: _OnlyOption = None) -> None:
     """Run a bridge until SIGTERM. It moves work between Kafka, the ledger and the workers. Any number may run.
 

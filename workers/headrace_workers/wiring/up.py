@@ -32,11 +32,6 @@ _QUESTION: Final = "What is the capital of France?"
 _ANSWERS: Final = {"smollm2-135m-instruct": "The capital of France is Paris.", "echo": _QUESTION}
 
 
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command("up")(up)
-
-
 def up(
     model: Annotated[
         list[str] | None,

@@ -76,16 +76,6 @@ _LifeOption = Annotated[str | None, typer.Option("--expires", help="it expires a
 _JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
-def register_keys(app: typer.Typer) -> None:
-    """Add these commands."""
-    keys = typer.Typer(help="Manage the API keys of the HTTP gateway.", no_args_is_help=True)
-    keys.command("create")(create)
-    keys.command("list")(list_keys)
-    keys.command("rotate")(rotate)
-    keys.command("revoke")(revoke)
-    app.add_typer(keys, name="keys")
-
-
 def create(
     name: Annotated[str, typer.Argument(help="its purpose, for people")] = "",
     tenant: Annotated[str | None, typer.Option("--tenant", help="the tenant whose jobs it may send and see")] = None,
@@ -240,15 +230,6 @@ def _ms(duration: timedelta) -> int:
 
 def _day(ms: int | None) -> str:
     return (rfc3339(ms) or "never").partition("T")[0]
-
-
-def register_quotas(app: typer.Typer) -> None:
-    """Add these commands."""
-    quotas = typer.Typer(help="Manage the token quotas of tenants.", no_args_is_help=True)
-    quotas.command("set")(set_quota)
-    quotas.command("list")(list_quotas)
-    quotas.command("remove")(remove_quota)
-    app.add_typer(quotas, name="quotas")
 
 
 def set_quota(

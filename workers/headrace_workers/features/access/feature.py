@@ -1,9 +1,9 @@
 """The access feature: API keys and quotas."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from headrace_workers.core.feature import ExtensionPoint, Feature
+from headrace_workers.core.feature import ExtensionPoint, Feature, commands_in
 
 if TYPE_CHECKING:  # most processes do without it
     from sqlalchemy import Connection, Table
@@ -14,15 +14,6 @@ if TYPE_CHECKING:  # most processes do without it
 # Each value is called in the transaction that spends a percentage of a budget, with the events that say so, by their
 # ids.
 BUDGETS_REACHED: "Final[ExtensionPoint[Callable[[Connection, Mapping[str, BudgetReached]], object]]]" = ExtensionPoint()
-
-
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.access import commands
-
-    return (
-        commands.register_keys,
-        commands.register_quotas,
-    )
 
 
 def _hooks() -> "Hooks":
@@ -50,4 +41,21 @@ def _tables() -> "Sequence[Table]":
     return tables_in(tables)
 
 
-FEATURE = Feature(name="access", tables=_tables, commands=_commands, hooks=_hooks)
+FEATURE = Feature(
+    name="access",
+    tables=_tables,
+    groups={"keys": "Manage the API keys of the HTTP gateway.", "quotas": "Manage the token quotas of tenants."},
+    commands=commands_in(
+        "headrace_workers.features.access.commands",
+        {
+            "keys create": "create",
+            "keys list": "list_keys",
+            "keys rotate": "rotate",
+            "keys revoke": "revoke",
+            "quotas set": "set_quota",
+            "quotas list": "list_quotas",
+            "quotas remove": "remove_quota",
+        },
+    ),
+    hooks=_hooks,
+)

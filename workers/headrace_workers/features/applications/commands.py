@@ -40,20 +40,6 @@ class GateClosed(HeadraceError):
     category = Category.CONFLICT
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    apps = typer.Typer(help="Manage applications: a use case in one versioned file.", no_args_is_help=True)
-    apps.command("push")(push)
-    apps.command("list")(list_applications)
-    apps.command("show")(show)
-    apps.command("test")(try_version)
-    apps.command("label")(label)
-    apps.command("rollback")(rollback)
-    apps.command("history")(history)
-    apps.command("pull")(pull)
-    app.add_typer(apps, name="apps")
-
-
 def push(
     files: Annotated[list[Path], typer.Argument(metavar="FILE.toml…", help="the applications' files")],
     tenant: TenantOption = None,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import Feature, commands_in
 from headrace_workers.features.generation.feature import NAMES
 
 if TYPE_CHECKING:  # most processes do without it
@@ -11,12 +11,6 @@ if TYPE_CHECKING:  # most processes do without it
 
     from headrace_workers.core.admission import AdmissionParts, Resolver
     from headrace_workers.core.ledger.ledger import Ledger
-
-
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.applications import commands
-
-    return (commands.register,)
 
 
 def _tables() -> "Sequence[Table]":
@@ -49,7 +43,20 @@ FEATURE = Feature(
     name="applications",
     tables=_tables,
     resolver=_resolver,
-    commands=_commands,
+    groups={"apps": "Manage applications: a use case in one versioned file."},
+    commands=commands_in(
+        "headrace_workers.features.applications.commands",
+        {
+            "apps push": "push",
+            "apps list": "list_applications",
+            "apps show": "show",
+            "apps test": "try_version",
+            "apps label": "label",
+            "apps rollback": "rollback",
+            "apps history": "history",
+            "apps pull": "pull",
+        },
+    ),
     status=_status,
     extensions=(NAMES.by(_names),),
 )

@@ -1,9 +1,9 @@
 """The batches feature: batches of jobs."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from headrace_workers.core.feature import ExtensionPoint, Feature
+from headrace_workers.core.feature import ExtensionPoint, Feature, commands_in
 from headrace_workers.core.scopes import Scope
 from headrace_workers.features.files.feature import FILE_USERS
 
@@ -26,15 +26,6 @@ def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.batches import api
 
     return (api.router,)
-
-
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.batches.commands import batch, run
-
-    return (
-        run.register,
-        batch.register,
-    )
 
 
 def _users_of_file() -> "Callable[[str | ColumnElement[str]], Select[str]]":
@@ -66,7 +57,24 @@ FEATURE = Feature(
     name="batches",
     tables=_tables,
     routers=_routers,
-    commands=_commands,
+    groups={"batch": "Submit files of many jobs as batches, watch them, read their results."},
+    commands=commands_in(
+        "headrace_workers.features.batches.commands.run",
+        {"run": "run"},
+    )
+    | commands_in(
+        "headrace_workers.features.batches.commands.batch",
+        {
+            "batch submit": "submit",
+            "batch list": "list_batches",
+            "batch status": "status",
+            "batch watch": "watch",
+            "batch results": "results",
+            "batch errors": "errors",
+            "batch cancel": "cancel",
+            "batch retry-failed": "retry_failed",
+        },
+    ),
     scopes=(BATCHES_READ, BATCHES_WRITE),
     duties={"batches": _duty},
     settings=_settings,

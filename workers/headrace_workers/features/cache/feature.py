@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import Feature, commands_in
 from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.generation.feature import ANSWERING
 from headrace_workers.features.knowledge.feature import DOCUMENTS_CHANGED
@@ -19,15 +19,6 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.features.generation.answer_additions import Answering
     from headrace_workers.runtime.settings import Settings
     from headrace_workers.runtime.worker.parts import WorkerParts
-
-
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.cache.commands import bench, cache
-
-    return (
-        cache.register,
-        bench.register,
-    )
 
 
 def _hooks() -> "Hooks":
@@ -99,7 +90,22 @@ def _tables() -> "Sequence[Table]":
 FEATURE = Feature(
     name="cache",
     tables=_tables,
-    commands=_commands,
+    groups={
+        "cache": "Inspect the cache of answers, and remove answers from it.",
+        "bench": "Measure the cache and a knowledge base on questions of your own, before you rely on them.",
+    },
+    commands=commands_in(
+        "headrace_workers.features.cache.commands.audits",
+        {"cache stats": "stats", "cache label": "label", "cache serve": "serve", "cache reopen": "reopen"},
+    )
+    | commands_in(
+        "headrace_workers.features.cache.commands.cache",
+        {"cache explain": "explain", "cache purge": "purge", "cache wrong": "wrong"},
+    )
+    | commands_in(
+        "headrace_workers.features.cache.commands.bench",
+        {"bench cache": "cache", "bench retrieval": "retrieval"},
+    ),
     hooks=_hooks,
     change_kinds={"entry": "answers"},
     stages=_stages,

@@ -20,15 +20,6 @@ _Tenant = Annotated[str | None, typer.Option("--tenant", help="only this tenant'
 _THRESHOLDS: Final = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    group = typer.Typer(help="Train classifiers, which answer decisions at a fraction of a model's cost.",
-                        no_args_is_help=True)  # fmt: skip
-    for name, command in (("train", train), ("evaluate", evaluate), ("list", list_all), ("delete", delete)):
-        group.command(name)(command)
-    app.add_typer(group, name="classifier")
-
-
 def train(
     name: _Name,
     question: Annotated[str, typer.Option("--question", "-q", help="the name of the question that it answers")],

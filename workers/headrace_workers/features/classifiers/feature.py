@@ -1,9 +1,9 @@
 """The classifiers feature: heads on the embedder's vectors that answer decisions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import Feature, commands_in
 from headrace_workers.models import ENGINES
 
 if TYPE_CHECKING:  # most processes do without it
@@ -16,10 +16,17 @@ def _engines() -> "Sequence[Engine[Any, Any]]":
     return (ENGINE,)
 
 
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.classifiers import commands
-
-    return (commands.register,)
-
-
-FEATURE = Feature(name="classifiers", commands=_commands, extensions=(ENGINES.by(_engines),))
+FEATURE = Feature(
+    name="classifiers",
+    groups={"classifier": "Train classifiers, which answer decisions at a fraction of a model's cost."},
+    commands=commands_in(
+        "headrace_workers.features.classifiers.commands",
+        {
+            "classifier train": "train",
+            "classifier evaluate": "evaluate",
+            "classifier list": "list_all",
+            "classifier delete": "delete",
+        },
+    ),
+    extensions=(ENGINES.by(_engines),),
+)

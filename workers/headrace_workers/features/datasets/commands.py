@@ -68,17 +68,6 @@ _HeldOut = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    dataset = typer.Typer(
-        help="Prepare training data.\n\nExample: `headrace dataset export tickets --application ticket-triage`",
-        no_args_is_help=True,
-    )
-    dataset.command("export")(export)
-    dataset.command("clean")(clean)
-    app.add_typer(dataset, name="dataset")
-
-
 def export(
     folder: _Folder,
     application: _Application = None,

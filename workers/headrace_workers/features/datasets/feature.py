@@ -1,15 +1,13 @@
 """The datasets feature: cleaning of training data."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from headrace_workers.core.feature import Feature, commands_in
 
-from headrace_workers.core.feature import Feature
-
-
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.datasets import commands
-
-    return (commands.register,)
-
-
-FEATURE = Feature(name="datasets", commands=_commands)
+FEATURE = Feature(
+    name="datasets",
+    groups={
+        "dataset": "Prepare training data.\n\nExample: `headrace dataset export tickets --application ticket-triage`"
+    },
+    commands=commands_in(
+        "headrace_workers.features.datasets.commands", {"dataset export": "export", "dataset clean": "clean"}
+    ),
+)

@@ -21,14 +21,6 @@ _MOST_ROWS: Final = 100_000
 _AT_ONCE: Final = 64
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    group = typer.Typer(help="Calibrate decisions.", no_args_is_help=True)
-    group.command("calibrate")(calibrate)
-    group.callback()(lambda: None)  # else a group of one command would be the command
-    app.add_typer(group, name="decisions")
-
-
 def calibrate(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="JSON lines: input, question, answer")],
     model: Annotated[str | None, typer.Option("--model", help="by default HEADRACE_MODEL")] = None,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import Feature, commands_in
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
@@ -41,12 +41,6 @@ def _tables() -> "Sequence[Table]":
     return (CALIBRATIONS,)
 
 
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.decisions import commands
-
-    return (commands.register,)
-
-
 def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:
     def temperatures() -> "Temperatures":
         from headrace_workers.features.decisions.temperatures import temperatures_of
@@ -72,6 +66,10 @@ FEATURE = Feature(
     admission=_admission,
     stages=_stages,
     tables=_tables,
-    commands=_commands,
+    groups={"decisions": "Calibrate decisions."},
+    commands=commands_in(
+        "headrace_workers.features.decisions.commands",
+        {"decisions calibrate": "calibrate"},
+    ),
     parts=_parts,
 )

@@ -32,11 +32,6 @@ class AnotherRun(HeadraceError):
     category = Category.INVALID
 
 
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command("evaluate")(evaluate)
-
-
 def evaluate(
     file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="the run file: dataset, variants and criteria")],
     output: Annotated[

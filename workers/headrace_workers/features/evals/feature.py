@@ -1,9 +1,9 @@
 """The evals feature: `headrace evaluate`, and OpenAI's evals."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import Feature, commands_in
 from headrace_workers.core.scopes import Scope
 from headrace_workers.features.batches.feature import FILE_REWRITTEN
 
@@ -22,12 +22,6 @@ def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.evals.api import evals
 
     return (evals.router,)
-
-
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.evals import commands
-
-    return (commands.register,)
 
 
 def _read_again() -> "Callable[[Connection, str, bool], object]":
@@ -59,7 +53,10 @@ FEATURE = Feature(
     name="evals",
     tables=_tables,
     routers=_routers,
-    commands=_commands,
+    commands=commands_in(
+        "headrace_workers.features.evals.commands",
+        {"evaluate": "evaluate"},
+    ),
     scopes=(EVALS_READ, EVALS_WRITE),
     duties={"evals": _duty},
     settings=_settings,

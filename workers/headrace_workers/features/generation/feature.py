@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from headrace_workers.core.feature import Check, ExtensionPoint, Feature
+from headrace_workers.core.feature import Check, ExtensionPoint, Feature, commands_in
 from headrace_workers.models import ENGINES
 
 if TYPE_CHECKING:  # most processes do without it
@@ -39,12 +39,6 @@ def _routers() -> "Sequence[APIRouter]":
         responses.router,
         models.router,
     )
-
-
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.generation.commands import drill, models, providers
-
-    return (models.register, providers.register, drill.register)
 
 
 def _hooks() -> "Hooks":
@@ -117,7 +111,34 @@ FEATURE = Feature(
     name="generation",
     tables=_tables,
     routers=_routers,
-    commands=_commands,
+    groups={
+        "models": "Manage the models of this machine.",
+        "providers": "Manage the providers that may see a tenant's texts.",
+        "drill": "Rehearse a failure, and see what users would see of it.",
+    },
+    commands=commands_in(
+        "headrace_workers.features.generation.commands.models",
+        {
+            "models list": "list_models",
+            "models pull": "pull",
+            "models convert": "convert",
+            "models status": "status",
+            "models resume": "resume",
+        },
+    )
+    | commands_in(
+        "headrace_workers.features.generation.commands.providers",
+        {
+            "providers add": "add",
+            "providers allow": "allow",
+            "providers list": "list_allowed",
+            "providers revoke": "revoke",
+        },
+    )
+    | commands_in(
+        "headrace_workers.features.generation.commands.drill",
+        {"drill outage": "outage"},
+    ),
     admission=_admission,
     hooks=_hooks,
     stages=_stages,

@@ -358,18 +358,6 @@ def _show_trial(trial: "Trial", file: Path, called: str, since: str) -> None:
     say(f"turned to yes: {trial.to_yes:,}; turned to no: {trial.to_no:,}")
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    judge = typer.Typer(
-        help="Test judges and criteria.\n\nExample: `headrace judge probe --model smollm2-135m-instruct`",
-        no_args_is_help=True,
-    )
-    judge.command("probe")(probe)
-    judge.command("try")(try_criterion)
-    judge.command("groundedness")(groundedness)
-    app.add_typer(judge, name="judge")
-
-
 def probe(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="the judge [HEADRACE_JUDGE_MODEL, else HEADRACE_MODEL]")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import Feature, commands_in
 from headrace_workers.features.generation.feature import ANSWERING
 
 if TYPE_CHECKING:  # most processes do without it
@@ -23,12 +23,6 @@ def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.judging import api
 
     return (api.router,)
-
-
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.judging import commands
-
-    return (commands.register,)
 
 
 def _hooks() -> "Hooks":
@@ -97,7 +91,11 @@ FEATURE = Feature(
     name="judging",
     tables=_tables,
     routers=_routers,
-    commands=_commands,
+    groups={"judge": "Test judges and criteria.\n\nExample: `headrace judge probe --model smollm2-135m-instruct`"},
+    commands=commands_in(
+        "headrace_workers.features.judging.commands",
+        {"judge probe": "probe", "judge try": "try_criterion", "judge groundedness": "groundedness"},
+    ),
     hooks=_hooks,
     status=_status,
     metrics=_metrics,

@@ -133,21 +133,6 @@ _NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the knowledg
 _TenantOption = Annotated[str | None, typer.Option("--tenant", help="its tenant [HEADRACE_TENANT]")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    knowledge = typer.Typer(
-        help="Manage knowledge bases: add, show, search and remove documents, and choose a relevance floor.",
-        no_args_is_help=True,
-    )
-    knowledge.command("add")(add)
-    knowledge.command("list")(list_bases)
-    knowledge.command("show")(show)
-    knowledge.command("search")(search)
-    knowledge.command("floor")(floor)
-    knowledge.command("remove")(remove)
-    app.add_typer(knowledge, name="knowledge")
-
-
 def add(
     name: _NameArgument,
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="files, folders, globs")],

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from headrace_workers.core.feature import ExtensionPoint, Feature
+from headrace_workers.core.feature import ExtensionPoint, Feature, commands_in
 from headrace_workers.core.scopes import Scope
 from headrace_workers.features.generation.feature import ANSWERING
 from headrace_workers.models import ENGINES
@@ -36,12 +36,6 @@ def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.knowledge.api import embeddings, vector_stores
 
     return (embeddings.router, vector_stores.router)
-
-
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.knowledge import commands
-
-    return (commands.register,)
 
 
 def _hooks() -> "Hooks":
@@ -117,7 +111,20 @@ FEATURE = Feature(
     tables=_tables,
     routers=_routers,
     services=_services,
-    commands=_commands,
+    groups={
+        "knowledge": "Manage knowledge bases: add, show, search and remove documents, and choose a relevance floor."
+    },
+    commands=commands_in(
+        "headrace_workers.features.knowledge.commands",
+        {
+            "knowledge add": "add",
+            "knowledge list": "list_bases",
+            "knowledge show": "show",
+            "knowledge search": "search",
+            "knowledge floor": "floor",
+            "knowledge remove": "remove",
+        },
+    ),
     scopes=(KNOWLEDGE_READ, KNOWLEDGE_WRITE),
     hooks=_hooks,
     change_kinds={"document": "documents"},

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import Feature, commands_in
 from headrace_workers.features.generation.feature import ANSWERING, PROMPT_MARKS
 
 if TYPE_CHECKING:  # most processes do without it
@@ -23,12 +23,6 @@ def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.moderation import api
 
     return (api.router, api.held)
-
-
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.moderation.commands import moderation
-
-    return (moderation.register,)
 
 
 def _job_check() -> "AdmissionCheck":
@@ -79,7 +73,33 @@ FEATURE = Feature(
     name="moderation",
     tables=_tables,
     routers=_routers,
-    commands=_commands,
+    groups={
+        "moderation": "Moderate a text, test policies, decide about held jobs.",
+        "moderation policy": "Check policy files.\n\nExample: `headrace moderation policy check policy.toml`",
+        "moderation held": "Inspect held jobs, release or withhold them.\n\nExample: `headrace moderation held list`",
+    },
+    commands=commands_in(
+        "headrace_workers.features.moderation.commands.moderation",
+        {
+            "moderation check": "check",
+            "moderation train": "train",
+            "moderation report": "report",
+            "moderation policy check": "check_policy",
+        },
+    )
+    | commands_in(
+        "headrace_workers.features.moderation.commands.moderation_try",
+        {"moderation try": "try_policy"},
+    )
+    | commands_in(
+        "headrace_workers.features.moderation.commands.held",
+        {
+            "moderation held list": "list_held",
+            "moderation held show": "show",
+            "moderation held release": "release",
+            "moderation held withhold": "withhold",
+        },
+    ),
     job_check=_job_check,
     stages=_stages,
     parts=_parts,

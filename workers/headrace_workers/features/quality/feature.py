@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from headrace_workers.core.feature import ExtensionPoint, Feature
+from headrace_workers.core.feature import ExtensionPoint, Feature, commands_in
 from headrace_workers.core.scopes import REVIEWS_TEXTS, Scope
 
 if TYPE_CHECKING:  # most processes do without it
@@ -24,15 +24,6 @@ def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.quality import api
 
     return (api.router,)
-
-
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.quality.commands import labels, quality
-
-    return (
-        labels.register,
-        quality.register,
-    )
 
 
 def _hooks() -> "Hooks":
@@ -65,7 +56,20 @@ FEATURE = Feature(
     name="quality",
     tables=_tables,
     routers=_routers,
-    commands=_commands,
+    groups={"labels": "Manage people's labels of answers, to compare verdicts with."},
+    commands=commands_in(
+        "headrace_workers.features.quality.commands.quality",
+        {"quality": "quality"},
+    )
+    | commands_in(
+        "headrace_workers.features.quality.commands.labels",
+        {
+            "labels import": "import_labels",
+            "labels list": "list_labels",
+            "labels export": "export",
+            "labels remove": "remove",
+        },
+    ),
     scopes=(REVIEWS_READ, REVIEWS_WRITE, REVIEWS_TEXTS),
     hooks=_hooks,
     status=_status,

@@ -38,23 +38,6 @@ class NothingToReview(NoSuchThing):
     """No item waits for this person."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    review = typer.Typer(
-        help="Review answers: decide about held jobs, and label answers.\n\nExample: `headrace review next`",
-        no_args_is_help=True,
-    )
-    review.command("next")(next_item)
-    review.command("decide")(decide)
-    review.command("skip")(skip)
-    review.command("undo")(undo)
-    review.command("list")(list_items)
-    review.command("export")(export)
-    review.command("stats")(stats)
-    review.command("rules")(show_rules)
-    app.add_typer(review, name="review")
-
-
 def next_item(
     rule: _RuleOption = None, who: _WhoOption = None, tenant: _TenantOption = None, as_json: OneJsonOption = False
 ) -> None:

@@ -1,9 +1,9 @@
 """The reviews feature: the queue of answers that people decide about."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import Feature, commands_in
 from headrace_workers.features.quality.feature import SAMPLES
 
 if TYPE_CHECKING:  # most processes do without it
@@ -21,12 +21,6 @@ def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.reviews import api
 
     return (api.router,)
-
-
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.reviews import commands
-
-    return (commands.register,)
 
 
 def _hooks() -> "Hooks":
@@ -73,7 +67,20 @@ FEATURE = Feature(
     name="reviews",
     tables=_tables,
     routers=_routers,
-    commands=_commands,
+    groups={"review": "Review answers: decide about held jobs, and label answers.\n\nExample: `headrace review next`"},
+    commands=commands_in(
+        "headrace_workers.features.reviews.commands",
+        {
+            "review next": "next_item",
+            "review decide": "decide",
+            "review skip": "skip",
+            "review undo": "undo",
+            "review list": "list_items",
+            "review export": "export",
+            "review stats": "stats",
+            "review rules": "show_rules",
+        },
+    ),
     hooks=_hooks,
     extensions=(SAMPLES.by(_samples),),
     settings=_settings,

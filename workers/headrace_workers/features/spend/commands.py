@@ -65,15 +65,6 @@ class Budget(BaseModel):
 _KeyOption = Annotated[str, typer.Option("--key", help="only jobs of this API key, by its id, as in `keys list`")]
 
 
-def register_budgets(app: typer.Typer) -> None:
-    """Add these commands."""
-    budgets = typer.Typer(help="Manage how much money tenants and keys may spend.", no_args_is_help=True)
-    budgets.command("set")(set_budget)
-    budgets.command("list")(list_budgets)
-    budgets.command("remove")(remove_budget)
-    app.add_typer(budgets, name="budgets")
-
-
 def set_budget(
     tenant: Annotated[str, typer.Argument(help="the tenant")],
     most: Annotated[
@@ -185,11 +176,6 @@ def remove_budget(
 
 
 _COLUMNS: Final = ("tenant", "model", "application", "day")
-
-
-def register_cost(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command("cost")(cost)
 
 
 def cost(

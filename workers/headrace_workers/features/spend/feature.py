@@ -1,9 +1,9 @@
 """The spend feature: prices, what tenants use and what it costs, and budgets."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import Feature, commands_in
 from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
@@ -21,12 +21,6 @@ def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.spend import api
 
     return (api.router,)
-
-
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.spend import commands
-
-    return (commands.register_cost, commands.register_budgets)
 
 
 def _hooks() -> "Hooks":
@@ -58,7 +52,16 @@ FEATURE = Feature(
     name="spend",
     tables=_tables,
     routers=_routers,
-    commands=_commands,
+    groups={"budgets": "Manage how much money tenants and keys may spend."},
+    commands=commands_in(
+        "headrace_workers.features.spend.commands",
+        {
+            "cost": "cost",
+            "budgets set": "set_budget",
+            "budgets list": "list_budgets",
+            "budgets remove": "remove_budget",
+        },
+    ),
     scopes=(USAGE_READ,),
     hooks=_hooks,
     settings=_settings,

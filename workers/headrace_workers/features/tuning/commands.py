@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
 
 from headrace_workers.cli.durations import show_ms, show_seconds
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
@@ -28,30 +27,6 @@ _MOST_BARS: Final = 60
 
 _IdArgument = Annotated[str, typer.Argument(metavar="ID", help="the run's id, or its job's")]
 _TenantOption = Annotated[str | None, typer.Option("--tenant", help="only of this tenant")]
-
-
-class _Tune(TyperGroup):
-    """Commands of which `run` may be left out: `headrace tune RECIPE.toml`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Return the arguments that are left for the command that is named."""
-        if args and args[0] not in (*self.commands, *ctx.help_option_names):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    group = typer.Typer(
-        cls=_Tune, help="Fine-tune models on this machine, and manage fine-tuning jobs.",
-        no_args_is_help=True,
-    )  # fmt: skip
-    for name, command in (("run", run), ("list", list_runs), ("show", show), ("cancel", cancel)):
-        group.command(name)(command)
-    app.add_typer(group, name="tune")
-    models = next(each.typer_instance for each in app.registered_groups if each.name == "models")
-    assert models is not None  # noqa: S101 - `generation` has added it
-    models.command("delete")(delete_model)
 
 
 def run(

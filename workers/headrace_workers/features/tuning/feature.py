@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import Feature, commands_in
 from headrace_workers.features.files.feature import FILE_USERS
 
 if TYPE_CHECKING:  # most processes do without it
@@ -15,12 +15,6 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_workers.core.pipeline.stage import Stage
     from headrace_workers.features.tuning.tuner import Tuner
     from headrace_workers.runtime.worker.parts import WorkerParts
-
-
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.tuning import commands
-
-    return (commands.register,)
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -81,7 +75,17 @@ FEATURE = Feature(
     name="tuning",
     tables=_tables,
     routers=_routers,
-    commands=_commands,
+    groups={"tune": "Fine-tune models on this machine, and manage fine-tuning jobs."},
+    commands=commands_in(
+        "headrace_workers.features.tuning.commands",
+        {
+            "models delete": "delete_model",
+            "tune run": "run",
+            "tune list": "list_runs",
+            "tune show": "show",
+            "tune cancel": "cancel",
+        },
+    ),
     hooks=_hooks,
     admission=_admission,
     stages=_stages,

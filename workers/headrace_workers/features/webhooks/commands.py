@@ -39,17 +39,6 @@ _JsonOption = Annotated[bool, typer.Option("--json", help="print JSON lines")]
 _OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    webhooks = typer.Typer(help="Manage webhook endpoints and their deliveries.", no_args_is_help=True)
-    for name, command in (
-        ("add", add), ("list", list_endpoints), ("secret", secret), ("test", try_out), ("rotate", rotate),
-        ("disable", disable), ("enable", enable), ("remove", remove), ("deliveries", deliveries), ("replay", replay),
-    ):  # fmt: skip
-        webhooks.command(name)(command)
-    app.add_typer(webhooks, name="webhooks")
-
-
 def add(
     url: Annotated[str, typer.Argument(metavar="URL", help="an https URL with a public address")],
     event: Annotated[

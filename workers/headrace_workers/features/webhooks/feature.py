@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from headrace_workers.core.feature import Feature
+from headrace_workers.core.feature import Feature, commands_in
 from headrace_workers.core.scopes import Scope
 from headrace_workers.features.access.feature import BUDGETS_REACHED
 from headrace_workers.features.webhooks.settings import WebhookSettings
@@ -31,12 +31,6 @@ def _routers() -> "Sequence[APIRouter]":
     from headrace_workers.features.webhooks import api
 
     return (api.router,)
-
-
-def _commands() -> Sequence[Callable[[Any], None]]:
-    from headrace_workers.features.webhooks import commands
-
-    return (commands.register,)
 
 
 def _hooks() -> "Hooks":
@@ -107,7 +101,22 @@ FEATURE = Feature(
     name="webhooks",
     tables=_tables,
     routers=_routers,
-    commands=_commands,
+    groups={"webhooks": "Manage webhook endpoints and their deliveries."},
+    commands=commands_in(
+        "headrace_workers.features.webhooks.commands",
+        {
+            "webhooks add": "add",
+            "webhooks list": "list_endpoints",
+            "webhooks secret": "secret",
+            "webhooks test": "try_out",
+            "webhooks rotate": "rotate",
+            "webhooks disable": "disable",
+            "webhooks enable": "enable",
+            "webhooks remove": "remove",
+            "webhooks deliveries": "deliveries",
+            "webhooks replay": "replay",
+        },
+    ),
     scopes=(WEBHOOKS_READ, WEBHOOKS_WRITE),
     hooks=_hooks,
     admission=_admission,

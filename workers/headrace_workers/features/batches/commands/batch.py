@@ -170,22 +170,6 @@ _TenantOption = Annotated[str | None, typer.Option("--tenant", help="its tenant 
 _OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="a file; by default standard output")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    batch = typer.Typer(
-        help="Submit files of many jobs as batches, watch them, read their results.", no_args_is_help=True
-    )
-    batch.command("submit")(submit)
-    batch.command("list")(list_batches)
-    batch.command("status")(status)
-    batch.command("watch")(watch)
-    batch.command("results")(results)
-    batch.command("errors")(errors)
-    batch.command("cancel")(cancel)
-    batch.command("retry-failed")(retry_failed)
-    app.add_typer(batch, name="batch")
-
-
 def list_batches(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     limit: Annotated[int, limit_option("at most so many, newest first")] = 20,

@@ -22,11 +22,6 @@ from headrace_workers.features.batches.commands.run_report import Tally, draw_re
 from headrace_workers.runtime.settings import ModelSettings
 
 
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command("run")(run)
-
-
 @asking.asks(lane=Lane.BATCH)
 def run(
     file: Annotated[str, typer.Argument(help="jobs as JSON lines, or - for standard input")],

@@ -19,17 +19,6 @@ _JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object
 _LimitOption = Annotated[int, typer.Option("--limit", "-n", min=0, help="show at most so many items of each list")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    bench = typer.Typer(
-        help="Measure the cache and a knowledge base on questions of your own, before you rely on them.",
-        no_args_is_help=True,
-    )
-    bench.command("cache")(cache)
-    bench.command("retrieval")(retrieval)
-    app.add_typer(bench, name="bench")
-
-
 def cache(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="pairs of questions, as JSON lines")],
     max_error: Annotated[

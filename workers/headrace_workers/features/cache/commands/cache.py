@@ -17,7 +17,6 @@ from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import be_sure, console, flush, hush_kafka, put_json, say, table
-from headrace_workers.features.cache.commands.audits import label, reopen, serve, stats
 
 if TYPE_CHECKING:
     from headrace_producers import Producer
@@ -108,19 +107,6 @@ _PAGE = 2_000  # rows of one query
 WAIT_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 _JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="the job's id")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    cache = typer.Typer(help="Inspect the cache of answers, and remove answers from it.", no_args_is_help=True)
-    cache.command("stats")(stats)
-    cache.command("explain")(explain)
-    cache.command("purge")(purge)
-    cache.command("wrong")(wrong)
-    cache.command("label")(label)
-    cache.command("serve")(serve)
-    cache.command("reopen")(reopen)
-    app.add_typer(cache, name="cache")
 
 
 def explain(job_id: _JobArgument, as_json: OneJsonOption = False) -> None:

@@ -21,14 +21,6 @@ _LONGEST: Final = 3_600.0
 _SETTLES_SECONDS: Final = 30.0  # that jobs of the drill have to end after it
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    drill = typer.Typer(help="Rehearse a failure, and see what users would see of it.", no_args_is_help=True)
-    drill.callback()(_group)
-    drill.command("outage")(outage)
-    app.add_typer(drill, name="drill")
-
-
 def _group() -> None:
     """Rehearse a failure, and see what users would see of it."""
 

@@ -33,17 +33,6 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _MOST_MINUTES: Final = 60
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    models = typer.Typer(help="Manage the models of this machine.", no_args_is_help=True)
-    models.command("list")(list_models)
-    models.command("pull")(pull)
-    models.command("convert")(convert)
-    models.command("status")(status)
-    models.command("resume")(resume)
-    app.add_typer(models, name="models")
-
-
 def list_models(as_json: _JsonOption = False) -> None:
     """List the models of HEADRACE_HOME, including its models.toml, and the embedder that jobs may name.
 

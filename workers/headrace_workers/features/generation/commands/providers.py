@@ -30,16 +30,6 @@ class AllowList(BaseModel):
     providers: list[str]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    providers = typer.Typer(help="Manage the providers that may see a tenant's texts.", no_args_is_help=True)
-    providers.command("add")(add)
-    providers.command("allow")(allow)
-    providers.command("list")(list_allowed)
-    providers.command("revoke")(revoke)
-    app.add_typer(providers, name="providers")
-
-
 def add(
     provider: Annotated[
         str, typer.Argument(help="openai or anthropic; openai for every endpoint that is like OpenAI's")

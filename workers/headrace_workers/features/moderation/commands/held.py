@@ -23,19 +23,6 @@ class NotHeld(HeadraceError):
     category = Category.CONFLICT
 
 
-def register(moderation: typer.Typer) -> None:
-    """Add these commands."""
-    held = typer.Typer(
-        help="Inspect held jobs, release or withhold them.\n\nExample: `headrace moderation held list`",
-        no_args_is_help=True,
-    )
-    held.command("list")(list_held)
-    held.command("show")(show)
-    held.command("release")(release)
-    held.command("withhold")(withhold)
-    moderation.add_typer(held, name="held")
-
-
 def list_held(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only this tenant's jobs")] = None,
     limit: Annotated[int, limit_option("the number of jobs, the longest held first")] = 100,

@@ -21,8 +21,7 @@ from headrace_workers.cli.durations import milliseconds, parse_time
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
 from headrace_workers.cli.output import console, put_json, put_view, say, table
 from headrace_workers.features.knowledge.commands import embedder_here
-from headrace_workers.features.moderation.commands import held
-from headrace_workers.features.moderation.commands.moderation_try import aids_here, try_policy
+from headrace_workers.features.moderation.commands.moderation_try import aids_here
 from headrace_workers.features.moderation.detector import Moderation
 from headrace_workers.features.moderation.settings import ModerationSettings
 
@@ -40,22 +39,6 @@ _FILE_NAME: Final = re.compile(r"(?=\S*/|[\w-]+\.[A-Za-z]{1,5}$)\S+")  # what lo
 PolicyOption = Annotated[
     Path | None, typer.Option("--policy", help="this policy file instead of HEADRACE_POLICY", dir_okay=False)
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    moderation = typer.Typer(help="Moderate a text, test policies, decide about held jobs.", no_args_is_help=True)
-    moderation.command("check")(check)
-    moderation.command("train")(train)
-    moderation.command("report")(report)
-    moderation.command("try")(try_policy)
-    policy = typer.Typer(
-        help="Check policy files.\n\nExample: `headrace moderation policy check policy.toml`", no_args_is_help=True
-    )
-    policy.command("check")(check_policy)
-    moderation.add_typer(policy, name="policy")
-    held.register(moderation)
-    app.add_typer(moderation, name="moderation")
 
 
 def check(

@@ -37,16 +37,6 @@ class NotTaken(HeadraceError):
     category = Category.CONFLICT
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    labels = typer.Typer(help="Manage people's labels of answers, to compare verdicts with.", no_args_is_help=True)
-    labels.command("import")(import_labels)
-    labels.command("list")(list_labels)
-    labels.command("export")(export)
-    labels.command("remove")(remove)
-    app.add_typer(labels, name="labels")
-
-
 def import_labels(
     file: Annotated[str, typer.Argument(help="labels as JSON lines, or - for standard input")],
     tenant: Annotated[

@@ -10,11 +10,6 @@ from headrace_workers.cli.output import console, put, put_json, say
 from headrace_workers.cli.pages import HtmlOption, refuse_unwritable, say_where, write_page
 
 
-def register(app: typer.Typer) -> None:
-    """Add this command."""
-    app.command("quality")(quality)
-
-
 def quality(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only verdicts of this tenant")] = None,
     fresh: Annotated[str, typer.Option("--fresh", help="compare labels of this period with earlier ones")] = "7d",
