@@ -8,8 +8,6 @@ import pytest
 from tests.workers.http.served import Gateway
 from tests.workers.http.test_entry import raw
 
-from headrace_workers.features.knowledge.store.vector_stores import VectorStores
-
 CHAT = b'{"model": "echo", "messages": [{"role": "user", "content": "hi"}]}'
 FEW = b'{"input_file_id": "file-1", "endpoint": "/v1/jobs", "completion_window": "24h"}'
 
@@ -68,13 +66,6 @@ def test_what_is_no_document_is_told_in_the_same_words_everywhere(gateway: Gatew
             assert words in told(answer)
 
 
-def test_what_type_a_client_says_a_body_is_does_not_matter(gateway: Gateway):
-    with gateway.client() as client:
-        for headers in ({}, {"content-type": "text/plain"}, {"content-type": "application/x-www-form-urlencoded"}):
-            answer = client.post("/v1/batches", content=FEW, headers=headers)
-            assert (answer.status_code, told(answer)) == (404, "input_file_id: this tenant has no file of this id")
-
-
 @pytest.mark.parametrize(
     ("headers", "status", "words"),
     [
@@ -115,21 +106,6 @@ def test_what_is_not_here_says_where_it_is_told_what_is(gateway: Gateway):
             answer = client.request(method, path)
             assert answer.status_code == status
             assert "GET /openapi.json tells what" in told(answer)
-
-
-def test_a_store_that_is_not_there_is_refused_before_there_is_a_job(gateway: Gateway):
-    gateway.services.ledger.of(VectorStores).create(
-        "stranger", "vs_theirs", name="n", description=None, metadata={}, expire_days=None, files=()
-    )
-    tool = {"type": "file_search", "vector_store_ids": ["vs_theirs"]}
-    with gateway.client() as client:
-        for path, body in (
-            ("/v1/chat/completions", {**json.loads(CHAT), "headrace": {"knowledge": "vs_theirs"}}),
-            ("/v1/responses", {"model": "echo", "input": "hi", "tools": [tool]}),
-        ):
-            answer = client.post(path, json=body)
-            assert answer.status_code == 404
-            assert "has no knowledge base 'vs_theirs', nor a vector store of this id" in told(answer)
 
 
 @pytest.mark.parametrize(

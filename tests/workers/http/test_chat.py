@@ -70,31 +70,6 @@ def test_under_a_key_it_is_one_job(client: openai.OpenAI):
         client.chat.completions.create(model="echo", messages=other, extra_headers={"Idempotency-Key": key})
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "code", "param"),
-    [
-        ({"n": 2}, openai.BadRequestError, "unsupported_parameter", "n"),
-        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, openai.BadRequestError, None, "tools[0].type"),
-        ({"response_format": {"type": "json_schema"}}, openai.BadRequestError, None, "response_format.json_schema"),
-        (
-            {"messages": [{"role": "user", "content": ""}], "temperature": 3},
-            openai.BadRequestError,
-            None,
-            "temperature",
-        ),
-        ({"extra_body": {"frobnicate": 1}}, openai.BadRequestError, "unknown_parameter", "frobnicate"),
-        ({"extra_body": {"headrace": {"cash": 1}}}, openai.BadRequestError, "unknown_parameter", "headrace.cash"),
-        ({"extra_query": {"fast": 1}}, openai.BadRequestError, "unknown_parameter", "fast"),
-        ({"model": "none-such"}, openai.NotFoundError, "model_not_found", "model"),
-    ],
-)
-def test_what_cannot_be_had_is_refused_by_name(client: openai.OpenAI, change, error, code, param):
-    with pytest.raises(error) as caught:
-        client.chat.completions.create(**{"model": "echo", "messages": RIVERS, **change})
-    assert caught.value.param == param
-    assert code in (None, caught.value.code)
-
-
 def test_stored_completions_are_not_here(client: openai.OpenAI):
     with pytest.raises(openai.APIStatusError) as caught:
         client.chat.completions.list()

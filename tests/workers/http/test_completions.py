@@ -24,9 +24,3 @@ def test_chunks_come_to_the_texts(client: openai.OpenAI):
         (choice,) = chunk.choices
         texts[choice.index] += choice.text
     assert ["rivers" in texts[0], "lakes" in texts[1]] == [True, True]
-
-
-def test_tokens_are_refused(client: openai.OpenAI):
-    with pytest.raises(openai.BadRequestError) as caught:
-        client.completions.create(model="echo", prompt=[1, 2, 3])
-    assert caught.value.param == "prompt[0]"

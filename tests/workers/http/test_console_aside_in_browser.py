@@ -11,16 +11,14 @@ from tests.workers.http.served import Gateway
 from tests.workers.http.test_console_in_browser import (
     _PICTURES,
     _SERIOUS,
-    PAYLOADS,
     Browser,
     Page,
-    _nothing_ran,
     chromium,
     opened,
     sign_in,
 )
 
-from headrace_workers.core.tables import DEAD_LETTERS, JOBS
+from headrace_workers.core.tables import JOBS
 
 __all__ = ["chromium"]
 pytestmark = pytest.mark.slow
@@ -41,61 +39,6 @@ def preview(page: Page, act: str, stage: str) -> None:
 
 def replays(gateway: Gateway) -> list[int]:
     return sorted(row.replays for row in gateway.services.ledger.read(select(JOBS.c.replays)))
-
-
-def test_a_double_click_replays_once(alone: Gateway, chromium: Browser):
-    for _ in range(3):
-        bury(alone.services.ledger)
-    refuse(alone.services.ledger)
-    with opened(chromium, alone) as page:
-        begin(page, alone, "Dead letters")
-        preview(page, "Replay", "generate")
-        assert page.locator("tbody tr").count() == 3
-        page.get_by_role("button", name="Replay 3 dead letters").dblclick()
-        page.get_by_role("heading", name="Done").wait_for()
-        assert (page.locator("#done").text_content(), page.locator("#skipped").text_content()) == ("3", "0")
-        page.get_by_role("link", name="Back to the list").click()
-        page.get_by_text("Nothing fits this filter").wait_for()
-        assert page.get_by_label("Stage").input_value() == "generate"  # the address holds the filter
-    assert replays(alone) == [1, 1, 1]
-    (left,) = alone.services.ledger.read(select(DEAD_LETTERS.c.stage).where(DEAD_LETTERS.c.replayed_at.is_(None)))
-    assert left.stage == "ingest"
-
-
-def test_one_plan_in_two_tabs_is_done_once(alone: Gateway, chromium: Browser):
-    bury(alone.services.ledger)
-    with opened(chromium, alone) as first:
-        begin(first, alone, "Dead letters")
-        preview(first, "Replay", "generate")
-        second = first.context.new_page()
-        second.goto(first.url)
-        for tab in (first, second):
-            tab.get_by_role("button", name="Replay 1 dead letter").click()
-            tab.get_by_role("heading", name="Done").wait_for()
-            assert tab.locator("#done").text_content() == "1"
-    assert replays(alone) == [1]
-
-
-def test_payloads_in_what_is_set_aside_stay_text(alone: Gateway, chromium: Browser):
-    ledger = alone.services.ledger
-    for payload in PAYLOADS:
-        hold(ledger, application=payload[:96], reason=payload, stage="moderate", queue=f"model.{payload}"[:96])
-        bury(ledger, application=payload[:96], reason=f"in the file {payload}", queue=f"model.{payload}"[:96])
-        refuse(ledger, tenant=payload[:64], reason=payload, refers_to=payload[:36])
-    with opened(chromium, alone) as page:
-        begin(page, alone)
-        for place in ("?kind=held", "?kind=dead", "?kind=dead&stage=ingest"):
-            page.goto(f"{alone.url}/console/aside/{place}")
-            shown = page.locator("small.why").all_text_contents()
-            assert all(any(payload in text for text in shown) for payload in PAYLOADS[-20:])
-            _nothing_ran(page)
-        for payload in PAYLOADS:
-            page.get_by_label("Reason contains").fill(payload)
-            page.get_by_role("button", name="Show").click()
-            assert page.get_by_label("Reason contains").input_value() == payload[:100]
-            _nothing_ran(page)
-        preview(page, "Replay", "generate")
-        _nothing_ran(page)
 
 
 def test_without_javascript_a_plan_is_carried_out(alone: Gateway, chromium: Browser):

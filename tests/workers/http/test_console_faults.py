@@ -33,8 +33,6 @@ from tests.workers.runtime.bridge.records import generation
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.console.connections import CONNECTIONS
 from headrace_workers.features.console.job_lists import ENDED_JOBS
-from headrace_workers.features.console.now import Live
-from headrace_workers.features.console.situation import Situations
 from headrace_workers.http.timeouts import Timeouts
 from headrace_workers.runtime.settings import GatewaySettings, Settings
 
@@ -215,24 +213,6 @@ async def view(url: str, paths: Sequence[str], cookie: str, opened: Callable[[],
     for _, writer in connections:
         writer.close()
     return found
-
-
-def test_500_open_pages_share_one_look_a_second(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
-    looks: list[int] = []
-    seconds = [0]
-    look = Situations.look.__get__  # type: ignore[attr-defined]
-
-    def counted(store: Situations, *args: object) -> object:
-        looks.append(seconds[-1])
-        return look(store, Situations)(*args)
-
-    monkeypatch.setattr(Situations, "look", counted)
-    monkeypatch.setattr(alone.services.of(Live), "_monotonic", lambda: seconds[-1])
-    with browser(alone) as client:
-        for _ in range(2):
-            assert asyncio.run(view(alone.url, ["now/part"] * VIEWERS, cookie_of(client))) == {200}
-            seconds.append(seconds[-1] + 1)
-    assert looks == [0, 1]
 
 
 def test_500_open_pages_take_a_bounded_part_of_a_gateway(settings: Settings, tmp_path: Path):

@@ -19,11 +19,8 @@ from headrace_schemas import Answer, JudgeVerdict, ModerationVerdict, Result, Sc
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.events import Unsupported
 from headrace_schemas.grounding import Citation, Grounding
-from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.moderation import Finding
-from headrace_workers.features.access import keyring
-from headrace_workers.features.access.store.keys import ApiKeys
-from headrace_workers.features.console import commands, store
+from headrace_workers.features.console import store
 from headrace_workers.runtime.settings import GatewaySettings, Settings
 
 Browser, Page = Any, Any
@@ -157,42 +154,6 @@ def test_a_person_signs_in_asks_and_sees_the_answer_with_its_receipt(gateway: Ga
 
 
 @pytest.mark.slow
-def test_the_address_of_up_signs_in_once(gateway: Gateway, chromium: Browser):
-    address = commands.offered_address(gateway.url, gateway.settings.ledger, gateway.key().split("_")[1])
-    place = address.partition("/console/")[2]
-    with opened(chromium, gateway, place) as page:
-        page.get_by_role("heading", name="Playground").wait_for()
-        assert "token" not in page.url
-    with opened(chromium, gateway, place) as page:
-        assert "was used already" in page.get_by_role("alert").text_content()
-
-
-@pytest.mark.slow
-def test_the_page_of_somebody_else_can_send_no_form(gateway: Gateway, chromium: Browser):
-    with opened(chromium, gateway) as page:
-        sign_in(page, gateway.key())
-        page.goto("about:blank")
-        page.set_content(f"<form method=post action='{gateway.url}/console/playground/'><button>x</button></form>")
-        page.get_by_role("button").click()
-        assert "takes forms only from its own pages" in page.get_by_role("alert").text_content()
-
-
-@pytest.mark.slow
-def test_a_key_that_is_revoked_ends_the_page_that_is_open(
-    alone: Gateway, bridge: Callable[[], Any], chromium: Browser, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(keyring, "KEPT_SECONDS", 0.0)
-    key = alone.key()
-    with bridge(), opened(chromium, alone) as page:
-        sign_in(page, key)
-        ask(page, "What flows?")
-        alone.services.ledger.of(ApiKeys).revoke(key.split("_")[1])
-        page.get_by_role("heading", name="You are signed out").wait_for()
-        page.reload()
-        page.get_by_role("heading", name="Sign in").wait_for()
-
-
-@pytest.mark.slow
 def test_payloads_stay_text(alone: Gateway, bridge: Callable[[], Any], chromium: Browser):
     every = "\n".join(PAYLOADS)
     with bridge(), opened(chromium, alone) as page:
@@ -282,20 +243,6 @@ def test_without_javascript_one_asks_and_looks_again(gateway: Gateway, chromium:
         eventually(is_over)
         assert page.locator("#answer").text_content() == "What flows?"
         assert page.get_by_role("button", name="Copy").count() == 0
-
-
-@pytest.mark.slow
-def test_the_longest_answer_is_shown_whole(alone: Gateway, bridge: Callable[[], Any], chromium: Browser):
-    text = ("<p>[1] & water\n" * MAX_TEXT)[:MAX_TEXT]
-    with bridge(), opened(chromium, alone) as page:
-        sign_in(page, alone.key())
-        job_id = ask(page, "What flows?")
-        taken(alone, job_id)
-        marks = (Unsupported(start=9, stop=100_000, support=0.1, reason="nobody says so", checked=True),)
-        scores = (Score(criterion="grounded", value=0.1, unsupported=marks),)
-        end_with(alone.services.ledger, job_id, "done", receipt(job_id, text, judge=JudgeVerdict(scores=scores)))
-        page.locator("#answer").wait_for()
-        assert page.locator("#answer").text_content() == text
 
 
 @pytest.mark.slow

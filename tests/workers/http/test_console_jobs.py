@@ -12,7 +12,6 @@ from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.runtime.bridge.records import generation
 
 from headrace_schemas import Category
-from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.dead_letters import job_burial
 from headrace_workers.core.ledger.ledger import Ledger
@@ -22,7 +21,6 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.console import job_lists
-from headrace_workers.features.console.job_lists import JobLists
 
 
 def links(page: str) -> list[str]:
@@ -188,15 +186,3 @@ def test_lists_go_on_by_pages_and_end(alone: Gateway, monkeypatch: pytest.Monkey
             place = next(iter(re.findall(r'href="\./(\?state=unfinished[^"]*)"', page)), "").replace("&amp;", "&")
     assert [len(each) for each in seen] == [2, 2, 1]
     assert sorted(job_id for each in seen for job_id in each) == sorted(jobs)
-
-
-def test_a_ledger_that_does_not_answer_is_told_and_the_page_comes_back(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
-    def away(*_: object) -> None:
-        raise Unavailable("no route to 10.0.0.7")
-
-    with browser(alone) as client:
-        with monkeypatch.context() as patch:
-            patch.setattr(JobLists, "page", away)
-            page = client.get("jobs/")
-            assert (page.status_code, "10.0.0.7" in page.text) == (503, False)
-        assert client.get("jobs/").status_code == 200

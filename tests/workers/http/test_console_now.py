@@ -12,7 +12,6 @@ from tests.workers.http.test_console import PAYLOAD, browser
 from tests.workers.ledger_jobs import take_in
 from tests.workers.runtime.bridge.records import generation
 
-from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.incidents import tell
 from headrace_workers.core.scopes import JOBS_READ, OPERATOR, usual_scopes
 from headrace_workers.core.sql.database import writing
@@ -106,27 +105,6 @@ def test_looks_take_a_fiftieth_of_the_time_at_most(alone: Gateway, monkeypatch: 
             clock[0] = max(at, clock[0])
             assert client.get("now/part").status_code == 200
     assert looks == [0.0, 154.0]
-
-
-def test_a_ledger_that_does_not_answer_is_told_and_the_page_comes_back(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
-    def fail(*_: object) -> None:
-        raise Unavailable("no route to 10.0.0.7")
-
-    with browser(alone) as client:
-        with monkeypatch.context() as away:
-            away.setattr(Situations, "look", fail)
-            page, part = client.get("now/"), client.get("now/part")
-            assert (page.status_code, part.status_code) == (503, 503)
-            assert "10.0.0.7" not in page.text + part.text
-            assert 'hx-trigger="every 1s"' in part.text  # it asks again
-        assert client.get("now/part").status_code == 200
-
-
-def test_a_ledger_that_takes_no_writes_is_named(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(type(alone.services.writes), "trouble", "it is read-only")
-    with browser(alone) as client:
-        page = client.get("now/")
-    assert (page.status_code, "ledger: it is read-only" in page.text) == (200, True)
 
 
 def test_the_console_reads_by_two_connections_of_its_own_and_two_seconds_a_statement(alone: Gateway):

@@ -19,7 +19,6 @@ from headrace_schemas.grounding import Citation, Grounding
 from headrace_workers.core.scopes import JOBS_READ, REVIEWS_TEXTS, usual_scopes
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.console.review import changes
-from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewChunk, NewDocument
 from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_WRITE
 from headrace_workers.features.quality.tables import LABELS
 from headrace_workers.features.reviews.tables import REVIEW_DECISIONS
@@ -96,15 +95,6 @@ def test_a_held_job_shows_its_verdict_with_marked_spans_and_is_released(alone: G
     assert (state_of(alone, job_id), rung) == ("ready", [""])
 
 
-def test_a_job_is_withheld_with_its_reason(alone: Gateway):
-    job_id, item_id = held(alone.services.ledger)
-    with reviewer(alone) as ada:
-        send(ada, item_id, shown(ada)[1], "withhold", {"note": "It names a customer."})
-        assert "It names a customer." in ada.get("review/mine/").text
-    ((reason,),) = alone.services.ledger.read(select(STEPS.c.reason).where(STEPS.c.job_id == job_id))
-    assert (state_of(alone, job_id), "It names a customer." in reason) == ("dead", True)
-
-
 def test_a_correction_is_compared_before_it_is_sent(alone: Gateway):
     job_id, item_id = held(alone.services.ledger)
     with reviewer(alone) as ada:
@@ -147,23 +137,6 @@ def test_a_skipped_item_goes_to_others_and_an_undone_label_is_deleted(alone: Gat
         assert "Taken back" in bob.post(f"review/{item_id}/undo").text
         assert shown(bob)[0] == item_id
     assert decisions(alone) == [("Bob", "label", 1), ("Bob", "undo", 2)]
-
-
-def test_the_same_form_sent_twice_decides_once(alone: Gateway):
-    _, item_id = ended(alone.services.ledger)
-    with reviewer(alone) as ada:
-        _, page = shown(ada)
-        assert [send(ada, item_id, page, "label", YES).status_code for _ in range(2)] == [200, 200]
-    assert decisions(alone) == [("Ada", "label", 1)]
-
-
-def test_a_form_of_another_page_decides_nothing(alone: Gateway):
-    _, item_id = ended(alone.services.ledger)
-    with reviewer(alone) as ada:
-        _, page = shown(ada)
-        ada.headers["origin"] = "http://evil.example"
-        assert send(ada, item_id, page, "label", YES).status_code == 403
-    assert decisions(alone) == []
 
 
 def test_a_conflict_is_told_with_the_next_item(alone: Gateway):
@@ -275,21 +248,6 @@ def test_texts_of_an_item_are_never_markup(alone: Gateway):
         assert "<script>" not in page
         assert "<img src=x" not in page
     assert decisions(alone) == [(PAYLOAD, "withhold", 1), (PAYLOAD, "label", 1)]
-
-
-def test_passages_are_shown_to_those_who_may_read_the_base(alone: Gateway):
-    chunk = NewChunk("c1", "", 0, 9, f"A mill. {PAYLOAD}", b"")
-    alone.services.ledger.of(KnowledgeBases).put(
-        NewDocument(tenant="a", knowledge="mills", name="mill.md", sha256="1", format="markdown", size=9,
-                    embedder="hash", chunks=[chunk])
-    )  # fmt: skip
-    citation = Citation(number=1, document="mill.md", start=0, stop=9, chunk="c1", relevance=0.5, cited=True)
-    said = answer("Water [1].", grounding=Grounding(knowledge="mills", floor=0.2, citations=(citation,)))
-    _, item_id = ended(alone.services.ledger, shown=said)
-    with reviewer(alone) as ada, reviewer(alone, "Bob", REVIEWS_WRITE) as bob:
-        pages = [each.get(f"review/{item_id}/").text for each in (ada, bob)]
-    assert [page.count("A mill. &lt;script&gt;") for page in pages] == [1, 0]
-    assert ['href="#passage-1">[1]</a>' in page for page in pages] == [True, True]
 
 
 def test_an_empty_queue_says_what_to_do_first(alone: Gateway):

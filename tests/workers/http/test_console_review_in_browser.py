@@ -3,7 +3,7 @@
 import pytest
 from tests.workers.features.reviews.review_rows import RANDOM, answer, ended, held
 from tests.workers.http.served import Gateway
-from tests.workers.http.test_console_in_browser import PAYLOADS, Browser, Page, _nothing_ran, chromium, opened, sign_in
+from tests.workers.http.test_console_in_browser import Browser, Page, chromium, opened, sign_in
 from tests.workers.http.test_console_review import VERDICT, decisions
 from tests.workers.http.test_reviews import key_of
 
@@ -69,36 +69,6 @@ def test_a_person_reviews_ten_items_by_keyboard(alone: Gateway, chromium: Browse
     assert len(of_held) + len(asked) == 10
     assert [action for _, action, _ in made[3:]].count("undo") == 1
     assert {who for who, _, _ in made} == {"Ada"}
-
-
-def test_two_people_at_once_decide_about_different_items(alone: Gateway, chromium: Browser):
-    for _ in range(4):
-        ended(alone.services.ledger)
-    key = key_of(alone, "")
-    with opened(chromium, alone) as ada, opened(chromium, alone) as bob:
-        begin(ada, alone, key)
-        begin(bob, alone, key, "Bob")
-        for _ in range(2):
-            press(ada, "y")
-            press(bob, "n")
-        for page in (ada, bob):
-            assert "No item waits for you" in page.locator("main").text_content()
-    assert sorted(decisions(alone)) == [("Ada", "label", 1)] * 2 + [("Bob", "label", 1)] * 2
-
-
-def test_payloads_in_an_item_stay_text(alone: Gateway, chromium: Browser):
-    every = "\n".join(PAYLOADS)
-    asked = GenerationJob(model="m", prompt=every, tenant="a")
-    _, item_id = ended(alone.services.ledger, asked=asked, shown=answer(f"[1] {every}"))
-    with opened(chromium, alone) as page:
-        begin(page, alone, key_of(alone, ""), name=PAYLOADS[0])
-        assert page.locator("#answer").text_content() == f"[1] {every}"
-        _nothing_ran(page)
-        press(page, "y")
-        page.goto(f"{alone.url}/console/review/{item_id}/")
-        _nothing_ran(page)
-        page.get_by_role("link", name="Progress").click()
-        _nothing_ran(page)
 
 
 def test_without_javascript_buttons_decide(alone: Gateway, chromium: Browser):

@@ -1,10 +1,8 @@
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
-from tests.services.eventually import eventually
 from tests.workers.http.openai_client import openai_of
 from tests.workers.http.served import Gateway
 
@@ -53,14 +51,6 @@ def test_four_hundred_questions_are_answered_and_one_more_is_refused(client: ope
     assert (caught.value.param, caught.value.code) == ("questions", "invalid_value")
 
 
-def test_an_input_is_moderated_where_the_request_asks_for_it(client: openai.OpenAI) -> None:
-    found = client.decisions.create(
-        **{**ASKED, "input": "Write to ann@headrace.io."}, extra_body={"headrace": {"screen": True}}
-    )
-    receipt: Any = found.model_extra
-    assert [stage["stage"] for stage in receipt["headrace"]["stages"]] == ["screen", "decide"]
-
-
 @pytest.mark.parametrize(
     ("changes", "error", "param"),
     [
@@ -83,21 +73,3 @@ def test_a_job_of_the_kind_is_taken_and_stays_with_its_tenant(gateway: Gateway) 
         assert other.get(f"/v1/jobs/{sent['id']}").status_code == 404
     assert (job["state"], job["kind"]) == ("done", "decision")
     assert [each["type"] for each in job["end"]["decisions"]["answers"]] == ["predicate", "choice", "score"]
-
-
-def test_a_line_of_a_batch_may_ask_for_decisions(client: openai.OpenAI) -> None:
-    bodies: list[Any] = [ASKED, ASKED, {"model": "echo"}]
-    lines = [
-        {"custom_id": f"k{place}", "method": "POST", "url": "/v1/decisions", "body": body}
-        for place, body in enumerate(bodies)
-    ]
-    content = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
-    file = client.files.create(file=("a.jsonl", content), purpose="batch")
-    endpoint: Any = "/v1/decisions"
-    made = client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h")
-    ended = eventually(lambda: (b := client.batches.retrieve(made.id)).status == "completed" and b)
-    assert (ended.request_counts.completed, ended.request_counts.failed) == (2, 1)
-    assert ended.usage.total_tokens > 0
-    told = [json.loads(line) for line in client.files.content(ended.output_file_id).text.splitlines()]
-    answers = [line["response"]["body"]["answers"] for line in told]
-    assert [[each["type"] for each in some] for some in answers] == [["predicate", "choice", "score"]] * 2

@@ -145,21 +145,6 @@ def test_rows_that_bring_what_is_judged_need_no_model(ai: openai.OpenAI):
     assert items[3].sample.error.message.startswith("line 5: it is no JSON")
 
 
-def test_each_grader_judges_its_own_text(ai: openai.OpenAI):
-    said = {**RIGHT, "name": "said", "input": "{{item.said}}", "operation": "eq"}
-    near = {**LIKE, "name": "near", "input": "{{item.said}}", "evaluation_metric": "fuzzy_match", "pass_threshold": 0.6}
-    whole = {**FAR, "name": "whole", "input": [{"role": "user", "content": "Rate {{item.q}}"}]}
-    of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT, said, near, whole])
-    content = [{"item": {"q": "Paris", "answer": "Paris", "said": each}} for each in ("Paris", "paris", "Rome")]
-    ended = over(ai, ai.evals.runs.create(of.id, data_source=asks(inline(content))))
-    items = list(ai.evals.runs.output_items.list(ended.id, eval_id=of.id))
-    passed = [{each.name: each.passed for each in item.results} for item in items]
-    assert passed == [
-        {"Right answer": True, "said": said_so, "near": like, "whole": True}
-        for said_so, like in ((True, True), (False, True), (False, False))
-    ]
-
-
 def test_a_run_of_which_no_row_does_has_failed(ai: openai.OpenAI):
     of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
     ended = over(ai, ai.evals.runs.create(of.id, data_source=asks(inline([{"item": {"q": "x"}}]), "responses")))
@@ -211,45 +196,6 @@ def test_what_is_another_tenant_s_is_not_there(ai: openai.OpenAI, gateway: Gatew
     for lost in (item.id.replace("_0", "_1"), "outputitem_x", run.id):
         with pytest.raises(openai.NotFoundError, match="no item of this id"):
             ai.evals.runs.output_items.retrieve(lost, eval_id=of.id, run_id=run.id)
-
-
-@pytest.mark.parametrize(
-    ("asked", "reason"),
-    [
-        (
-            {"testing_criteria": [{"type": "python", "name": "x", "source": "1"}]},
-            r"\[0\].type: a python grader is code",
-        ),
-        ({"data_source_config": {"type": "logs"}}, "data_source_config.type: must be custom"),
-        ({"data_source_config": {**CONFIG, "include_sample_schema": False}}, "include_sample_schema: must be true"),
-        ({"testing_criteria": []}, "testing_criteria"),
-        ({"testing_criteria": [{**LIKE, "evaluation_metric": "meteor"}]}, "meteor needs the synonyms of WordNet"),
-        ({"data_source_config": {**CONFIG, "item_schema": {"type": "colour"}}}, "item_schema: cannot be used: /type"),
-        (
-            {"data_source_config": {**CONFIG, "item_schema": {"properties": {"q": {"pattern": "(a)\\1"}}}}},
-            "item_schema: cannot be used",
-        ),
-        ({"extra_body": {"headrace": {}}}, "headrace"),
-        ({"metadata": {"a": "x" * 513}}, "metadata"),
-    ],
-)
-def test_what_is_not_supported_is_refused_by_name(ai: openai.OpenAI, asked: dict[str, Any], reason: str):
-    with pytest.raises(openai.BadRequestError, match=reason):
-        ai.evals.create(**{"data_source_config": CONFIG, "testing_criteria": [RIGHT], **asked})
-
-
-def test_a_run_is_refused_where_it_cannot_be(ai: openai.OpenAI, gateway: Gateway):
-    stranger = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key("stranger"), max_retries=0)
-    theirs = stranger.files.create(file=("rows.jsonl", b"{}"), purpose="evals")
-    of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[{**RIGHT, "input": "{{item.q}}"}])
-    with pytest.raises(openai.BadRequestError, match=r"no grader reads \{\{sample.output_text"):
-        ai.evals.runs.create(of.id, data_source=asks(inline(rows("x"))))
-    for file_id in (theirs.id, "file-none"):
-        with pytest.raises(openai.NotFoundError, match=r"data_source\.source\.id"):
-            ai.evals.runs.create(of.id, data_source={"type": "jsonl", "source": {"type": "file_id", "id": file_id}})
-    assert list(ai.evals.runs.list(of.id)) == []
-    with pytest.raises(openai.NotFoundError):
-        stranger.evals.runs.create(of.id, data_source=asks(inline(rows("x"))))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,3 @@
-import gzip
 import hashlib
 import io
 import json
@@ -13,8 +12,6 @@ from tests.workers.http.openai_client import openai_of
 from tests.workers.http.served import IDLE
 
 from headrace_workers.features.files.feature import FILES_READ
-from headrace_workers.features.webhooks.store.deliveries import Range
-from headrace_workers.features.webhooks.store.webhooks import Webhooks
 
 CHAT = "/v1/chat/completions"
 
@@ -69,14 +66,6 @@ def test_pages_of_files_hold_each_once(ai):
         found = [each.id for each in ai.files.list(limit=2, order=order) if each.id in ids]
         assert sorted(found) == sorted(ids)
         assert len(found) == len(ids)
-
-
-def test_a_page_behind_what_is_not_there_is_none(ai):
-    """Who pages on would begin anew otherwise, and never come to an end."""
-    send(ai, requests(1))
-    for resource in (ai.files, ai.batches):
-        with pytest.raises(openai.NotFoundError, match="after: this tenant has no"):
-            resource.list(after="no-such-id")
 
 
 def test_a_batch_is_run(ai):
@@ -135,38 +124,6 @@ def test_a_key_makes_one_batch(ai):
             ai.batches.create(**wanted | other, extra_headers=headers)
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"endpoint": "/v1/images/generations"}, "endpoint: must be one of"),
-        ({"completion_window": "soon"}, "completion_window"),
-        ({"completion_window": "400d"}, "completion_window"),
-        ({"metadata": {"": "x"}}, "metadata"),
-        ({"extra_body": {"surprise": 1}}, "surprise"),
-        ({"extra_headers": {"Idempotency-Key": ""}}, "Idempotency-Key"),
-        ({"extra_body": {"headrace": {"max_tokens": 0}}}, "max_tokens"),
-        ({"extra_body": {"headrace": {"callback": {}}}}, "neither url nor endpoint"),
-        ({"extra_body": {"headrace": {"callback": {"endpoint": f"we_{'0' * 24}"}}}}, "registered no webhook endpoint"),
-        ({"extra_body": {"headrace": {"callback": {"url": "https://10.0.0.1/"}}}}, "not a public address"),
-        ({"extra_body": {"headrace": {"callback": {"url": "https://a.example/", "events": ["job.failed"]}}}}, "events"),
-    ],
-)
-def test_what_a_batch_cannot_be_is_refused_by_name(ai, changes, words):
-    wanted = {"input_file_id": send(ai, requests(1)).id, "endpoint": CHAT, "completion_window": "24h"}
-    with pytest.raises(openai.BadRequestError, match=words):
-        ai.batches.create(**(wanted | changes))
-
-
-def test_a_batch_names_whom_to_tell_of_its_end(ai, gateway):
-    wish = {"headrace": {"callback": {"url": "https://shop.example/hooks", "events": ["batch.completed"]}}}
-    batch = ai.batches.create(
-        input_file_id=send(ai, requests(1)).id, endpoint=CHAT, completion_window="24h", extra_body=wish
-    )
-    assert done(ai, batch.id).status == "completed"
-    found = [each for each in gateway.services.ledger.of(Webhooks).deliveries(Range(), 100) if each.subject == batch.id]
-    assert [(each.type, each.url) for each in found] == [("batch.completed", "https://shop.example/hooks")]
-
-
 def test_an_input_must_be_a_batchs_and_not_empty(ai):
     other = ai.files.create(file=("x.jsonl", requests(1)), purpose="user_data")
     with pytest.raises(openai.BadRequestError, match="input_file_id: the file's purpose"):
@@ -175,19 +132,6 @@ def test_an_input_must_be_a_batchs_and_not_empty(ai):
         ai.batches.create(input_file_id=send(ai, b"\n").id, endpoint=CHAT, completion_window="24h")
     with pytest.raises(openai.NotFoundError, match="input_file_id"):
         ai.batches.create(input_file_id="file-none", endpoint=CHAT, completion_window="24h")
-
-
-def test_a_batch_s_input_that_is_torn_is_refused_as_it_comes(ai):
-    torn = gzip.compress(requests(3))[:-1]
-    words = "cannot be decompressed: it ends in the middle; it can be read up to line 3"
-    with pytest.raises(openai.BadRequestError, match=f"file: the file {words}"):
-        send(ai, torn)
-    upload = ai.uploads.create(bytes=len(torn), filename="x.gz", mime_type="application/gzip", purpose="batch")
-    part = ai.uploads.parts.create(upload.id, data=torn)
-    with pytest.raises(openai.BadRequestError, match=f"part_ids: the file {words}"):
-        ai.uploads.complete(upload.id, part_ids=[part.id])
-    assert ai.uploads.cancel(upload.id).status == "cancelled"
-    assert ai.files.create(file=("x.gz", torn), purpose="user_data").bytes == len(torn)
 
 
 def test_what_a_file_cannot_be_is_refused_by_name(ai):
@@ -308,28 +252,6 @@ def test_a_cancelled_upload_leaves_nothing(ai, gateway):
     assert not (gateway.settings.home / "files" / "default" / upload.id).exists()
     with pytest.raises(openai.ConflictError):
         ai.uploads.cancel(upload.id)
-
-
-def test_another_tenants_things_are_not_there(ai, stranger):
-    file = send(ai, requests(1))
-    batch = ai.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
-    upload = ai.uploads.create(bytes=6, filename="x", mime_type="text/plain", purpose="user_data")
-    for call in (
-        lambda: stranger.files.retrieve(file.id),
-        lambda: stranger.files.content(file.id),
-        lambda: stranger.files.delete(file.id),
-        lambda: stranger.batches.retrieve(batch.id),
-        lambda: stranger.batches.cancel(batch.id),
-        lambda: stranger.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h"),
-        lambda: stranger.uploads.parts.create(upload.id, data=b"x"),
-        lambda: stranger.uploads.complete(upload.id, part_ids=["x"]),
-        lambda: stranger.uploads.cancel(upload.id),
-    ):
-        with pytest.raises(openai.NotFoundError):
-            call()
-    assert list(stranger.files.list()) == []
-    assert list(stranger.batches.list()) == []
-    assert done(ai, batch.id).status == "completed"
 
 
 def test_scopes_are_asked_for(gateway):

@@ -18,7 +18,6 @@ from headrace_schemas.errors import UnknownModel
 from headrace_schemas.job import derive_job_id
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.applications.store import Applications
 from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import Store
@@ -141,18 +140,6 @@ def test_what_cannot_be_done_is_refused_by_name(
     assert caught.value.param == param
 
 
-def test_a_run_that_the_quota_does_not_hold_is_refused(gateway: Gateway) -> None:
-    with openai_of(gateway, gateway.key("short"), max_retries=0) as client:
-        file = client.files.create(file=("chats.jsonl", LINE * 20), purpose="fine-tune")
-        size = len(LINE) * 20
-        gateway.services.ledger.of(Quotas).put("short", size, "ever")
-        with pytest.raises(openai.RateLimitError, match=f"the tenant short may use {size:,} tokens"):
-            begun(client, file.id, hyperparameters={"n_epochs": 4})
-        assert begun(client, file.id, hyperparameters={"n_epochs": 2}).status == "validating_files"
-    (quota,) = gateway.services.ledger.of(Quotas).find(["short"])
-    assert quota.reserved == 1 + 2 * size // 3
-
-
 def test_a_file_of_another_purpose_is_refused(client: openai.OpenAI) -> None:
     other = client.files.create(file=("a.jsonl", LINE), purpose="user_data")
     with pytest.raises(openai.BadRequestError, match="must be 'fine-tune'"):
@@ -167,34 +154,17 @@ def test_runs_cannot_be_paused(client: openai.OpenAI, file_id: str) -> None:
     client.fine_tuning.jobs.cancel(run.id)
 
 
-def test_another_tenant_has_none_of_it(gateway: Gateway, client: openai.OpenAI, file_id: str) -> None:
-    run = begun(client, file_id)
+def test_a_tuned_model_of_another_tenant_is_neither_deleted_nor_tuned(
+    gateway: Gateway, client: openai.OpenAI, file_id: str
+) -> None:
+    ended(gateway, begun(client, file_id).id, "ft-echo-theirs")
     with openai_of(gateway, gateway.key("tunes-not"), max_retries=0) as other:
-        jobs = other.fine_tuning.jobs
-        assert list(jobs.list()) == []
-        for call in (jobs.retrieve, jobs.cancel, jobs.list_events, jobs.checkpoints.list, jobs.pause):
-            with pytest.raises(openai.NotFoundError):
-                call(run.id)
-        with pytest.raises(openai.NotFoundError):
-            jobs.list(after=run.id)
-        with pytest.raises(openai.NotFoundError, match="training_file"):
-            begun(other, file_id)
-        ended(gateway, run.id, "ft-echo-theirs")
         with pytest.raises(openai.NotFoundError):
             other.models.delete("ft-echo-theirs")
         mine = other.files.create(file=("a.jsonl", LINE), purpose="fine-tune")
         with pytest.raises(openai.NotFoundError, match="ft-echo-theirs"):
             begun(other, mine.id, model="ft-echo-theirs")
     assert client.models.delete("ft-echo-theirs").deleted
-
-
-def test_a_key_that_may_not_read_files_tunes_on_none(gateway: Gateway, file_id: str) -> None:
-    from headrace_workers.core.scopes import JOBS_WRITE
-
-    with gateway.client(gateway.key("tunes", JOBS_WRITE)) as client:
-        job = {"model": "echo", "training_file": file_id}
-        assert client.post("/v1/fine_tuning/jobs", json=job).status_code == 403
-        assert client.post("/v1/jobs", json={"kind": "tuning", **job}).status_code == 403
 
 
 def test_a_tuned_model_is_named_and_deleted_when_no_job_is_open(

@@ -97,13 +97,3 @@ def test_only_a_key_that_may_decide_does(alone: Gateway, held: list[str]):
             told = reader.post(f"/v1/held/{held[0]}/{path}", json=body)
             assert (told.status_code, "reviews:write" in told.json()["detail"]) == (403, True)
     assert states(alone)[held[0]] == "held"
-
-
-def test_another_tenant_s_held_jobs_are_not_there(alone: Gateway, held: list[str]):
-    with alone.client(alone.key("stranger")) as stranger:
-        assert stranger.get("/v1/held").json()["data"] == []
-        assert stranger.get("/v1/held", params={"after": held[0]}).status_code == 400
-        assert stranger.get(f"/v1/held/{held[0]}").status_code == 404
-        assert stranger.post(f"/v1/held/{held[0]}/release").status_code == 404
-        assert stranger.post(f"/v1/held/{held[0]}/withhold", json={"reason": "x"}).status_code == 404
-    assert states(alone)[held[0]] == "held"

@@ -1,4 +1,3 @@
-from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -7,11 +6,6 @@ from tests.services.eventually import eventually
 from tests.workers.http.served import Gateway, answer, served
 
 from headrace_schemas.job import derive_job_id
-from headrace_workers.features.knowledge.store.vector_stores import VectorStores
-from headrace_workers.features.webhooks.registering import Wanted, register
-from headrace_workers.features.webhooks.signing import Sealer
-from headrace_workers.features.webhooks.store.webhooks import Webhooks
-from headrace_workers.features.webhooks.targets import Reach
 
 NO_JOB = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 JOB = {"model": "echo", "prompt": "Name three rivers."}
@@ -55,58 +49,6 @@ def test_an_evaluation_has_a_door_of_its_own(client: httpx.Client):
     assert sent.status_code == 202
     told = client.get(f"/v1/jobs/{sent.json()['id']}", params={"wait": 60}).json()
     assert told["end"]["judge"]["scores"][0]["value"] == 1.0
-
-
-def test_a_job_on_a_knowledge_base_that_does_not_exist_is_refused(gateway: Gateway, client: httpx.Client):
-    job = JOB | {"knowledge": f"vs_{uuid4().hex}"}
-
-    def make(tenant: str) -> None:
-        gateway.services.ledger.of(VectorStores).create(
-            tenant, job["knowledge"], name="n", description=None, metadata={}, expire_days=None, files=()
-        )
-
-    words = f"default has no knowledge base '{job['knowledge']}', nor a vector store of this id"
-    for body in (job, [JOB, job]):
-        refused = send(client, body)
-        assert (refused.status_code, words in refused.text) == (404, True)
-    make("shop")
-    assert send(client, job).status_code == 404
-    make("default")
-    assert send(client, job).status_code == 202
-
-
-def test_a_callback_to_an_endpoint_that_is_not_there_is_refused(gateway: Gateway, client: httpx.Client):
-    wanted = Wanted(tenant="shop", url="https://shop.example/hooks", events=())
-    endpoint = register(gateway.services.ledger.of(Webhooks), Sealer(), Reach(), wanted).endpoint.id
-    callback = {"endpoint": endpoint}
-    chat = {"model": "echo", "messages": [{"role": "user", "content": "hello"}], "headrace": {"callback": callback}}
-    words = f"callback.endpoint: the tenant default has registered no webhook endpoint {endpoint}"
-    for path, body in (("jobs", JOB | {"callback": callback}), ("chat/completions", chat)):
-        refused = client.post(f"/v1/{path}", json=body)
-        assert (refused.status_code, words in refused.text) == (400, True)
-    with gateway.client(gateway.key("shop")) as own:
-        assert send(own, JOB | {"callback": callback}).status_code == 202
-
-
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("https://10.0.0.1/hooks", "10.0.0.1 is not a public address"),
-        ("https://[::ffff:127.0.0.1]/", "not a public address"),
-        ("http://shop.example/", "HEADRACE_WEBHOOK_HTTP=loopback"),
-        ("https://shop.example:22/", "port 22 is not allowed; HEADRACE_WEBHOOK_PORTS allows 443, 8443"),
-        ("https://me:secret@shop.example/", "a name or password"),
-    ],
-)
-def test_a_callback_beyond_reach_is_refused(client: httpx.Client, url: str, words: str):
-    callback = {"url": url}
-    chat = {"model": "echo", "messages": [{"role": "user", "content": "hello"}], "headrace": {"callback": callback}}
-    for path, body in (("jobs", JOB | {"callback": callback}), ("chat/completions", chat)):
-        refused = client.post(f"/v1/{path}", json=body)
-        assert refused.status_code == 400
-        assert "callback.url: " in refused.text
-        assert words in refused.text
-        assert "secret" not in refused.text
 
 
 def test_a_job_is_found_before_it_is_taken_in(alone: Gateway):
@@ -199,22 +141,12 @@ def test_a_job_is_cancelled(alone: Gateway, bridge):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"", "empty"),
-        (b"{", "not JSON"),
-        (b"[" * 10_000 + b"]" * 10_000, "nested too deeply"),
-        (b'{"metadata":' * 10_000 + b"{}" + b"}" * 10_000, "nested too deeply"),
         (b"[]", "empty"),
         (b"7", "JSON object"),
-        (b'{"model":"echo","prompt":"x","max_age":NaN}', "is not JSON"),
         (b'[{"model":"echo","prompt":"x"},7]', "job 1"),
         (b'{"model":"echo","prompt":"x","kind":"poem"}', "kind"),
-        (b'{"model":"echo","prompt":"x","kind":7}', "kind"),
         (b'{"model":"echo"}', "neither prompt nor messages"),
         (b'{"model":"echo","prompt":"x","colour":"red"}', "colour"),
-        (b'{"model":"none","prompt":"x"}', "no model is called"),
-        (b'{"model":"echo","prompt":"x","deadline":"2020-01-01T00:00:00Z"}', "has passed"),
-        (b'{"model":"echo","prompt":"\\ud800"}', "surrogate"),
-        ("{\"model\":\"echo\",\"prompt\":\"x\"}".encode("utf-16"), "the body is UTF-16, and must be UTF-8"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told(client: httpx.Client, body: bytes, words: str):
@@ -237,29 +169,6 @@ def test_a_job_that_is_none_is_not_found(client: httpx.Client, job_id: str):
     for told in (client.get(f"/v1/jobs/{job_id}"), client.delete(f"/v1/jobs/{job_id}")):
         assert told.status_code == 404
         assert told.json()["type"] == "urn:headrace:problem:not_found"
-
-
-@pytest.mark.parametrize(
-    ("criterion", "reason"),
-    [
-        (
-            {"criterion": "regex", "pattern": "(?=a)"},
-            "criteria.0.pattern: the pattern is no RE2 regular expression: ",
-        ),
-        (
-            {"criterion": "json_schema", "json_schema": {"properties": {"a": {"type": "text"}}}},
-            "criteria.0.json_schema: the schema cannot be used: /properties/a/type: ",
-        ),
-    ],
-)
-def test_a_criterion_that_cannot_be_used_is_refused(client: httpx.Client, criterion: Any, reason: str):
-    bad = {**JOB, "criteria": [criterion]}
-    told = send(client, bad)
-    assert told.status_code == 400
-    assert told.json()["detail"].startswith(reason)
-    body = {"model": "echo", "input": "x", "headrace": {"criteria": bad["criteria"]}}
-    told = client.post("/v1/responses", json=body)
-    assert (told.status_code, reason in told.json()["error"]["message"]) == (400, True)
 
 
 @pytest.mark.parametrize("wait", ["-1", "61", "nan", "soon", "1e999"])

@@ -89,17 +89,6 @@ def test_labels_are_deleted_of_one_criterion_alone(alone: Gateway, jobs: list[st
         assert (told.status_code, "reviews:write" in told.json()["detail"]) == (403, True)
 
 
-def test_labels_of_another_tenant_are_not_there(alone: Gateway, jobs: list[str]):
-    with alone.client() as client, alone.client(alone.key("stranger")) as stranger:
-        client.post("/v1/labels", json={"labels": [label(jobs[0])]})
-        (mine,) = client.get("/v1/labels").json()["data"]
-        assert stranger.get("/v1/labels").json()["data"] == []
-        assert stranger.get("/v1/labels", params={"after": mine["id"]}).status_code == 400
-        assert stranger.delete("/v1/labels", params={"criterion": "right"}).json()["deleted"] == 0
-        assert len(stranger.post("/v1/labels", json={"labels": [label(jobs[0])]}).json()["refused"]) == 1
-        assert stranger.post("/v1/labels", json={"labels": [label(jobs[0], tenant="default")]}).status_code == 403
-
-
 def test_a_receiver_of_label_studio_s_webhook_sends_labels(alone: Gateway, jobs: list[str]):
     page = (Path(__file__).parents[3] / "docs" / "how-to" / "label-studio.md").read_text("utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

@@ -54,18 +54,6 @@ def test_a_list_that_is_refused_for_one_key_leaves_the_others_free(alone: Gatewa
         assert client.post("/v1/jobs", json=free | other).status_code == 202
 
 
-def test_the_answers_that_a_floor_may_ask_for_are_reserved_at_the_door(alone: Gateway):
-    again = {
-        "criteria": [{"criterion": "contains", "text": "Rhine"}],
-        "min_quality": {"criterion": "contains", "value": 1},
-    }
-    alone.services.ledger.of(Quotas).put("default", 100, "day")
-    with alone.client() as client:
-        refused = client.post("/v1/jobs", json={**JOB, **again})
-        assert (refused.status_code, refused.json()["type"]) == (429, "urn:headrace:problem:quota")
-        assert client.post("/v1/jobs", json=JOB).status_code == 202
-
-
 def test_what_comes_by_kafka_beyond_a_quota_is_told_of(alone: Gateway, bridge):
     ledger = alone.services.ledger
     with alone.client() as client:

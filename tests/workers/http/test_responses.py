@@ -114,16 +114,6 @@ def test_one_that_is_not_there(client: openai.OpenAI, id: str):
         client.responses.create(**RIVERS, previous_response_id=id)
 
 
-def test_another_tenant_s_is_not_there(client: openai.OpenAI, gateway: Gateway):
-    found = client.responses.create(**RIVERS)
-    with openai_of(gateway, gateway.key("another")) as stranger:
-        for call in (stranger.responses.retrieve, stranger.responses.cancel, stranger.responses.delete):
-            with pytest.raises(openai.NotFoundError):
-                call(found.id)
-        with pytest.raises(openai.NotFoundError):
-            stranger.responses.create(**RIVERS, previous_response_id=found.id)
-
-
 def test_one_that_was_deleted_or_not_stored_is_not_there(client: openai.OpenAI):
     kept, unkept = client.responses.create(**RIVERS), client.responses.create(**RIVERS, store=False)
     client.responses.delete(kept.id)

@@ -1,4 +1,8 @@
+import re
+from uuid import uuid4
+
 import httpx
+import pytest
 from sqlalchemy import update
 from tests.services.eventually import eventually
 from tests.workers.features.reviews.review_rows import ended
@@ -106,6 +110,11 @@ BODIES = {
 APART = ("{store_file_id}", "{file_batch_id}", "{run_id}", "{model}")
 
 
+def made(name: str, client: httpx.Client, ledger: Ledger) -> str:
+    """Make a thing that this parameter names, and return its id."""
+    return IN_LEDGER[name](client, ledger) if name in IN_LEDGER else OTHERS[name](client)
+
+
 def walked(gateway: Gateway) -> list[tuple[str, str]]:
     """Method and path of every operation about one thing."""
     paths = gateway.server.config.app.openapi()["paths"]
@@ -122,9 +131,8 @@ def test_what_is_another_tenant_s_is_not_there(gateway: Gateway):
     with gateway.client() as own, gateway.client(gateway.key("stranger")) as stranger:
         jobs = []
         for method, path in walked(gateway):
-            things = {name: make(own) for name, make in OTHERS.items() if f"{{{name}}}" in path}
-            ledger = gateway.services.ledger
-            things |= {name: make(own, ledger) for name, make in IN_LEDGER.items() if f"{{{name}}}" in path}
+            names = re.findall(r"{(\w+)}", path)
+            things = {name: made(name, own, gateway.services.ledger) for name in names}
             jobs += [things["job_id"]] if "job_id" in things else []
             url = path.format(**things)
             body = BODIES.get(path, {}) if method in ("post", "put", "patch") else None
@@ -134,6 +142,23 @@ def test_what_is_another_tenant_s_is_not_there(gateway: Gateway):
                 assert own.get(url).status_code == 200, (method, path)
         assert jobs
         assert "cancelled" not in {own.get(f"/v1/jobs/{job_id}").json()["state"] for job_id in jobs}
+
+
+LISTS = {
+    "/v1/files": "file_id", "/v1/batches": "batch_id", "/v1/vector_stores": "vector_store_id", "/v1/evals": "eval_id",
+    "/v1/fine_tuning/jobs": "fine_tuning_job_id", "/v1/webhook_endpoints": "endpoint_id",
+    "/v1/held": "held_job_id", "/v1/reviews/items": "item_id",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_lists_show_nothing_of_another_tenant(gateway: Gateway, path: str):
+    nobody_else = f"stranger-{uuid4().hex[:8]}"  # other tests made nothing as this tenant
+    with gateway.client() as own, gateway.client(gateway.key(nobody_else)) as stranger:
+        thing = made(LISTS[path], own, gateway.services.ledger)
+        assert own.get(path, params={"limit": 1}).json()["data"]
+        assert stranger.get(path).json()["data"] == []
+        assert stranger.get(path, params={"after": thing}).status_code in (400, 404)
 
 
 def test_no_route_is_open_by_mistake(gateway: Gateway):

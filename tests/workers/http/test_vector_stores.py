@@ -321,29 +321,6 @@ def test_another_tenants_stores_and_files_are_not_there(door: Door, client: Open
     assert client.vector_stores.retrieve(store.id).file_counts.completed == 1
 
 
-@pytest.mark.parametrize(
-    ("body", "told"),
-    [
-        ({"query": ""}, "query.0: is empty"),
-        ({"query": "x", "max_num_results": 51}, "max_num_results: must be at most 50"),
-        ({"query": "x", "filters": {"type": "eq", "key": "k"}}, "filters.value: is missing"),
-        ({"query": "x", "rewrite_query": True}, "rewrite_query: must be False"),
-        ({"query": "x", "colour": 1}, "'colour': is no field that is known here"),
-        ({}, "query: is missing"),
-    ],
-)
-def test_what_is_not_taken_is_refused_by_name(door: Door, body: dict, told: str) -> None:
-    with door.gateway.client() as client:
-        store = client.post("/v1/vector_stores", json={}).json()["id"]
-        answer = client.post(f"/v1/vector_stores/{store}/search", json=body)
-        assert answer.status_code == 400
-        assert told in answer.json()["error"]["message"]
-        static = {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}}
-        answer = client.post("/v1/vector_stores", json={"chunking_strategy": static})
-        assert answer.status_code == 400
-        assert "chunking_strategy" in answer.json()["error"]["message"]
-
-
 def test_without_an_embedder_files_and_searches_are_refused_with_the_command(door: Door, client: OpenAI) -> None:
     model = door.gateway.settings.home / "models" / "hash"
     store, file = client.vector_stores.create(name="a"), door.file()
