@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +6,6 @@ import pytest
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.core.pipeline.routing import ServedModel
 from headrace_workers.models.registry import (
-    CARD_FILE,
     Registry,
     list_cards,
     load_card,
@@ -122,21 +119,14 @@ def test_a_tuned_model_that_is_deleted_is_unknown_at_once(tmp_path: Path) -> Non
     ("line", "damage", "says"),
     [
         ("", "alias = ", "cannot be read"),
-        ("", "\x00", "cannot be read"),
         ("size_bytes", "", "missing or unknown"),
         ("size_bytes", 'size_bytes = "big"', "size_bytes is 'big'"),
-        ("size_bytes", "size_bytes = true", "size_bytes is True"),
         ("repetition_penalty", "repetition_penalty = 0.0", "repetition_penalty is 0.0; it must be above 0, and 2.0"),
-        ("repetition_penalty", "repetition_penalty = 2.5", "it must be above 0, and 2.0 at most"),
-        ("repetition_penalty", "repetition_penalty = 1", "which has the wrong type"),
         ("context_length", "context_length = 0", "context_length is 0; it must be from 2"),
-        ("context_length", "context_length = -2048", "must be from 2"),
-        ("context_length", "context_length = 100000000000000000000", "must be from 2"),
         ("kind", 'kind = "other"', "kind 'other' is not one of generator, embedder"),
-        ("kind", "kind = 1", "kind is 1, which has the wrong type"),
         ("kind", 'kind = "embedder"', "engine 'echo' of this embedder is not one of ctranslate2, hash"),
         ("engine", 'engine = "hash"', "engine 'hash' of this generator is not one of ctranslate2, echo"),
-        ("engine", 'engine = "other"', "engine 'other' of this generator is not one of ctranslate2, echo"),
+        ("engine", 'engine = "openai"', "engine 'openai' of this generator is not one of ctranslate2, echo"),
     ],
 )
 def test_a_broken_card_is_left_out_and_named_when_asked_for(tmp_path: Path, line: str, damage: str, says: str) -> None:
@@ -168,20 +158,6 @@ def test_jobs_may_not_name_an_embedder(tmp_path: Path) -> None:
     assert [(card.alias, card.kind) for card in list_cards(tmp_path)] == [("echo", "generator"), ("hash", "embedder")]
 
 
-def test_an_embedder_is_read_once_and_its_successor_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_hash_embedder(tmp_path, "mine")
-    registry = Registry(tmp_path, monotonic=Clock())
-    assert "mine" not in registry
-    with monkeypatch.context() as closed:
-        closed.setattr(
-            "headrace_workers.models.registry.read_card",
-            lambda folder: pytest.fail("looked at the disk"),
-        )
-        assert "mine" not in registry
-    make_echo_model(tmp_path, "mine")
-    assert "mine" in registry
-
-
 def test_a_folder_that_is_still_being_made_is_not_seen(tmp_path: Path) -> None:
     folder = make_echo_model(tmp_path, "echo")
     folder.rename(folder.with_name(".echo-draft"))
@@ -195,15 +171,6 @@ def test_no_alias_leads_out_of_the_home(tmp_path: Path, alias: str) -> None:
         model_dir(tmp_path, alias)
 
 
-def test_the_registry_brings_no_engine() -> None:
-    code = (
-        "import sys, headrace_workers.models.registry; "
-        "print([m for m in ('ctranslate2', 'numpy', 'tokenizers', 'torch', 'gguf') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 def test_the_bound_of_int8_weights_is_part_of_the_version(tmp_path: Path) -> None:
     folder = make_echo_model(tmp_path, "small")
     versions = []
@@ -213,13 +180,6 @@ def test_the_bound_of_int8_weights_is_part_of_the_version(tmp_path: Path) -> Non
         assert read_card(folder) == card
         versions.append(Registry(tmp_path).version("small"))
     assert versions == ["small/int8/000000000000", "small/int8_pairs/000000000000"]
-
-
-def test_a_card_of_before_names_no_bound(tmp_path: Path) -> None:
-    folder = make_echo_model(tmp_path)
-    path = folder / CARD_FILE
-    path.write_text("".join(line for line in path.read_text().splitlines(True) if "weight_range" not in line))
-    assert read_card(folder).weight_range == ""
 
 
 def test_the_version_names_a_penalty_of_the_models_own(tmp_path: Path) -> None:
@@ -285,13 +245,6 @@ def test_a_changed_catalogue_is_read_within_a_second(tmp_path: Path) -> None:
     clock.seconds += 1.0
     assert registry.aliases() == ["near"]
     assert "far" not in registry
-
-
-def test_a_folder_cannot_name_an_engine_of_other_machines(tmp_path: Path) -> None:
-    path = make_echo_model(tmp_path, "odd") / CARD_FILE
-    path.write_text(path.read_text().replace('engine = "echo"', 'engine = "openai"'))
-    with pytest.raises(ConfigurationError, match="engine 'openai' of this generator is not one of ctranslate2, echo"):
-        load_card(tmp_path, "odd")
 
 
 def test_a_draft_takes_the_place_of_what_was_there(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """A batch from its submission to its end: each line has one fate, which can be looked up."""
 
 import gzip
-import json
 import zlib
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +8,6 @@ import pytest
 import zstandard
 from sqlalchemy import func, select, update
 from tests.workers.features.batches.running import Running, dead, jobs, text_of, with_usage
-from tests.workers.features.webhooks.office import Office
 
 from headrace_schemas import Category
 from headrace_schemas.job import derive_job_id
@@ -24,8 +22,6 @@ from headrace_workers.features.batches.tables import BATCHES, LINES
 from headrace_workers.features.batches.views import Batch, progress_words
 from headrace_workers.features.files.object_store import StoreUnavailable
 from headrace_workers.features.files.store.stored import StoredFiles
-from headrace_workers.features.webhooks.store.deliveries import Range
-from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.runtime.wire.hints import Hint
 
 pytestmark = pytest.mark.integration
@@ -66,17 +62,6 @@ def test_small_batches_behind_a_large_one_of_their_tenant_end_within_some_groups
     assert 0 < running.batch(large).completed < 200
 
 
-def test_a_small_batch_needs_two_turns_whatever_else_runs(running):
-    running.submit(jobs(900))
-    running.settle()
-    small = running.submit(jobs(3))
-    running.turn()
-    assert running.batch(small).read
-    while running.batch(small).completed == 0 and running.end(limit=64):
-        running.turn()
-    assert running.batch(small).ended_at is not None
-
-
 def test_a_lines_own_deadline_makes_it_urgent_and_the_end_of_its_batch_does_not(running):
     late = datetime.now(UTC) + timedelta(hours=1)
     batch_id = running.submit([*jobs(1), *jobs(1, deadline=late.isoformat())])
@@ -85,16 +70,6 @@ def test_a_lines_own_deadline_makes_it_urgent_and_the_end_of_its_batch_does_not(
     assert plain.due == NEVER
     assert plain.deadline == pytest.approx(running.batch(batch_id).expires_at, abs=2)
     assert own.due == own.deadline < plain.deadline
-
-
-def test_a_line_on_a_knowledge_base_that_does_not_exist_is_refused(running):
-    batch_id = running.submit([*jobs(1), *jobs(2, knowledge="dogs")])
-    running.run()
-    running.settle()
-    assert counts(running.batch(batch_id)) == (3, 1, 2)
-    told = [line["error"] for line in running.error_lines(batch_id)]
-    assert [error["code"] for error in told] == ["invalid"] * 2
-    assert told[0]["message"].startswith("a has no knowledge base 'dogs'")
 
 
 def test_answers_can_be_read_while_the_rest_runs(running):
@@ -295,15 +270,6 @@ def test_what_is_over_when_its_time_is_keeps_what_is_done(running):
     batch = running.batch(batch_id)
     assert (batch.state, counts(batch)) == ("expired", (900, done, 900 - done))
     assert {code for _, code in running.errors(batch_id)} == {"batch_expired"}
-
-
-def test_a_lines_deadline_is_the_batchs(running):
-    batch_id = running.submit([{"prompt": "a"}, {"prompt": "b", "deadline": "2020-01-01T00:00:00Z"}], window=3_600)
-    running.turn()
-    (step,) = running.ledger.read(select(STEPS.c.deadline))
-    assert step.deadline == running.batch(batch_id).expires_at
-    running.run()
-    assert running.errors(batch_id) == [(2, "expired")]
 
 
 def test_jobs_that_are_in_no_output_are_not_forgotten(running):
@@ -610,21 +576,6 @@ def test_what_fails_beside_the_model_costs_one_run_or_none(running, stage, attem
     batch_id = running.submit([{"prompt": "one two three", "sampling": {"max_tokens": 7}}], max_tokens=1_000)
     running.run(lambda _row: (Category.TRANSIENT, "not now", stage, attempts))
     assert running.batch(batch_id).spent == cost
-
-
-def test_who_listens_hears_of_a_batchs_end(running):
-    office = Office(running.ledger)
-    office.register("http://127.0.0.1:1/", tenant="a", events=("batch.completed", "batch.failed"))
-    good, bad = running.submit(jobs(2)), running.submit([b"{"])
-    running.run()
-    running.bridge().once(running.heard.append)
-    found = {each.subject: each for each in running.ledger.of(Webhooks).deliveries(Range(), 10)}
-    assert {subject: each.type for subject, each in found.items()} == {good: "batch.completed", bad: "batch.failed"}
-    _, body = running.ledger.of(Webhooks).delivery(found[good].id)
-    told = json.loads(body)["data"]
-    assert (told["id"], told["status"]) == (good, "completed")
-    assert told["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
-    assert told["output_file_id"] == running.batch(good).output_file
 
 
 def test_who_goes_on_with_many_batches_says_so_for_each(running):

@@ -119,11 +119,6 @@ def test_a_job_without_criteria_needs_no_judge() -> None:
     assert receipt(outcome).judge.scores == ()
 
 
-def test_a_rubric_without_a_model_is_a_reason() -> None:
-    (outcome,) = judge([moderated_task(generation(KIND))], generator=None)
-    assert "no model" in (receipt(outcome).judge.scores[0].reason or "")
-
-
 def test_trouble_of_the_model() -> None:
     def weigh(prompt: Prompt, choices: object) -> Probabilities:
         text = prompt[-1].content

@@ -71,39 +71,6 @@ def test_every_criterion_has_one_score(
         json.loads(score.model_dump_json())
 
 
-def test_no_reference_is_a_reason() -> None:
-    (score,) = scores_of(Subject("text", (ExactMatch(),)))
-    assert score.value is None
-    assert "reference" in (score.reason or "")
-
-
-def test_a_broken_pattern_is_a_reason() -> None:
-    broken, fine = scores_of(Subject("text", (Regex(pattern="("), Contains(text="tex"))))
-    assert "RE2" in (broken.reason or "")
-    assert fine.value == 1.0
-
-
-def test_a_blocked_output_is_not_judged() -> None:
-    judge = JudgeModel(uniform)
-    scores = scores_of(Subject(None, (Contains(text="x"), KIND), question="q"), judge)
-    assert all("blocked" in (score.reason or "") for score in scores)
-    assert judge.calls == []
-
-
-def test_no_judge_is_a_reason() -> None:
-    (score,) = scores_of(Subject("text", (KIND,)))
-    assert "no model" in (score.reason or "")
-
-
-def test_another_model_than_asked_for_does_not_judge() -> None:
-    judge = JudgeModel(uniform)
-    named, foreign = scores_of(
-        Subject("text", (Rubric(question="?", model="judge"), Rubric(question="?", model="other"))), judge
-    )
-    assert named.value == pytest.approx(0.5)
-    assert "other" in (foreign.reason or "")
-
-
 def test_a_rubric_reports_who_judged_and_the_mass() -> None:
     (score,) = scores_of(Subject("text", (KIND,)), JudgeModel(lambda p, c: (0.3, 0.1, 0.1, 0.0)))
     assert (score.model, score.note) == ("judge", None)
@@ -201,14 +168,6 @@ def test_a_check_that_raises_is_passing_trouble(monkeypatch: pytest.MonkeyPatch)
     (scored,) = score_all([Subject("text", (Contains(text="tex"), Regex(pattern="t")))], None)
     assert isinstance(scored.trouble, Unavailable)
     assert [score.value for score in scored.scores] == [1.0, None]
-
-
-def test_a_model_that_cannot_tell_the_choices_apart() -> None:
-    def refuse(prompt: Prompt, choices: tuple[str, ...]) -> tuple[float, ...]:
-        raise ValueError("'1' and '2' begin with the same token")
-
-    (score,) = scores_of(Subject("text", (GOOD,)), JudgeModel(refuse))
-    assert "same token" in (score.reason or "")
 
 
 def test_reasons_are_in_whole_words() -> None:

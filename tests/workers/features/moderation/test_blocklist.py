@@ -34,11 +34,6 @@ def test_a_shorter_term_is_found_where_a_longer_one_fails() -> None:
     assert found(BlocklistDetector(["ab", "ab-c"]), "ab-cd") == ["ab"]
 
 
-def test_offsets_count_characters() -> None:
-    detections = BlocklistDetector(["falcon"]).detect(["😀é falcon 😀 falcon"])[0]
-    assert [(d.start, d.end) for d in detections] == [(3, 9), (12, 18)]
-
-
 def test_reads_a_file_with_comments(tmp_path: Path) -> None:
     file = tmp_path / "list.txt"
     file.write_text("# terms\n\n  falcon  \nre:heron\n", encoding="utf-8")
@@ -80,11 +75,6 @@ def test_size_is_bounded(tmp_path: Path) -> None:
     assert str(caught.value) == f"blocklist {file} has 1000001 bytes; at most 1000000 are taken"
     with pytest.raises(ConfigurationError, match=r"^blocklist .*none\.txt cannot be read: .*No such file"):
         BlocklistDetector.from_files([tmp_path / "none.txt"])
-
-
-def test_a_full_list_works() -> None:
-    detector = BlocklistDetector(f"forbidden term number {i}" for i in range(10_000))
-    assert found(detector, "a forbidden term number 9876 here") == ["forbidden term number 9876"]
 
 
 def test_long_hostile_text_comes_to_an_end() -> None:

@@ -94,18 +94,11 @@ def test_a_token_of_any_length_is_a_secret_to_its_end(length: int, place: int) -
         assert spans == [(len(prefix), len(prefix) + len(secret))], (before, secret[:20])
 
 
-def test_several_long_tokens_in_one_text_each_end_where_they_end() -> None:
-    for length in (50, 1_900, 5_000):
-        key = "sk-" + ("aB3-" * length)[:length]
-        text = " and ".join([key, "github_pat_" + "a1_" * length, key, "words " * 700 + key])
-        spans = [(found.start, found.end) for found in detector("secrets").detect([text])[0]]
-        assert [text[start:end] for start, end in spans] == [key, "github_pat_" + "a1_" * length, key, key]
-
-
 HOSTILE = (
     ".", "a", "1", "@", " ", "-", "_", "x\n", "eyJ", "eyJ.", "eyJhbGciOiJIUzI1NiJ9.", "eyJhbGciOiJIUzI1NiJ9.eyJ",
     "sk-a1", "ghp_" + "a1" * 18, "://", "://a:", "//a/:_authToken=", "BEGIN RSA PRIVATE KEY ", "xoxb-1-", "key = ",
     "a@", "a.b@", "::", "1.", "AB12 ", "!?", "…;", ".\n", "\u200b", "a\u200bb", "falcon ", "night of ", "\u0301", "😀",
+    "f:", "12 Aa ", "Rue de la ", "name is A", "Dear A\n",
 )  # fmt: skip
 
 

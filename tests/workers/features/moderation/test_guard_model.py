@@ -4,19 +4,17 @@ template, its tokens and the logits of its first token are real.
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.services.models import SMOLLM2
 
 from headrace_schemas import HeadraceError, Message
-from headrace_workers.features.moderation.detector import Moderation, NoAnswer
+from headrace_workers.features.moderation.detector import NoAnswer
 from headrace_workers.features.moderation.guard import GuardDetector
 from headrace_workers.features.moderation.moderator import Aids, warm_up, with_policy
 from headrace_workers.features.moderation.policy_file import load_policy
 from headrace_workers.models.engines.load_generator import load_generator
 from headrace_workers.models.generator import Generator, LabelRequest
-from headrace_workers.wiring.command_line import run
 
 pytestmark = pytest.mark.slow
 
@@ -80,18 +78,6 @@ def test_a_batch_says_what_each_text_alone_does(guard: Generator) -> None:
     assert together == pytest.approx(alone, rel=1e-2, abs=1e-4)
 
 
-def test_a_policy_moderates_by_it(home: Path, guard: Generator, tmp_path: Path) -> None:
-    (tmp_path / "policy.toml").write_text('[detectors.guard]\nmodel = "guard"\n[categories]\nunsafe = "block"\n')
-    moderator = with_policy(
-        [], load_policy(tmp_path / "policy.toml"), Aids(guard=lambda alias: load_generator(home, alias))
-    )
-    scores = [each.score for (each,) in GuardDetector(guard).detect(TEXTS)]
-    for verdict, score in zip(moderator.moderate(TEXTS), scores, strict=True):
-        assert isinstance(verdict, Moderation)
-        assert verdict.verdict.category_scores == {"unsafe": pytest.approx(score, rel=1e-2, abs=1e-4)}
-        assert verdict.verdict.detectors["guard"].endswith("+guard/float32")
-
-
 def test_a_model_that_is_no_guard_holds_what_it_is_asked_about(home: Path, tmp_path: Path) -> None:
     (tmp_path / "policy.toml").write_text(f'[detectors.guard]\nmodel = "{SMOLLM2}"\n')
     plain = load_generator(home, SMOLLM2)
@@ -105,10 +91,3 @@ def test_a_model_that_is_no_guard_holds_what_it_is_asked_about(home: Path, tmp_p
     assert f"the guard {SMOLLM2} says neither safe nor unsafe" in str(verdict)
     with pytest.raises(NoAnswer, match="it is no guard"):  # so that no worker starts with it
         warm_up(moderator)
-
-
-def test_from_a_shell(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    (tmp_path / "policy.toml").write_text('[detectors.guard]\nmodel = "guard"\n')
-    monkeypatch.setenv("HEADRACE_HOME", str(home))
-    assert run(["moderation", "check", TEXTS[1], "--policy", str(tmp_path / "policy.toml"), "--json"]) == 0
-    assert 0 < json.loads(capsys.readouterr().out)["category_scores"]["unsafe"] < 1

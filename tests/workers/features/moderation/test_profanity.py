@@ -65,17 +65,6 @@ def test_the_word_itself_is_not_spared(profanity: ProfanityDetector, text: str, 
     assert found(profanity, text) == [word]
 
 
-def test_scores_are_those_of_the_package(profanity: ProfanityDetector) -> None:
-    from profanity_check import predict_prob
-
-    texts = ["You are an idiot", "what a damn shame", "stupid stupid rules", "screw that plate", "so pathetic a loser"]
-    for text, expected in zip(texts, predict_prob(texts), strict=True):
-        scores = [d.score for d in profanity.detect([text])[0]]
-        assert bool(scores) == (expected >= 0.5)
-        assert scores == pytest.approx([expected] * len(scores), abs=1e-9)
-    assert not plain_words() & {word for text in texts for word in re.findall(r"\w+", text)}
-
-
 def test_the_weights_are_those_of_the_package() -> None:
     packed = files("headrace_workers.features.moderation").joinpath("profanity_weights.json.gz").read_bytes()
     shipped = json.loads(gzip.decompress(packed))
@@ -123,10 +112,6 @@ def test_answers_belong_to_their_texts(profanity: ProfanityDetector) -> None:
     texts = ["fine", "you idiot", "", "1 2 3", "a moron. An idiot!", "good day"]
     assert profanity.detect(texts) == [profanity.detect([text])[0] for text in texts]
     assert profanity.detect([]) == []
-
-
-def test_offsets_count_characters(profanity: ProfanityDetector) -> None:
-    assert found(profanity, "😀😀 you idiot 😀") == ["idiot"]
 
 
 def test_a_sentence_without_end_is_cut(profanity: ProfanityDetector) -> None:

@@ -198,10 +198,6 @@ def test_a_moderator_that_answers_too_few_is_an_error() -> None:
         moderate([task(output("a")), task(output("b"))], moderator=Scripted(says("a", (), "allow")))
 
 
-def test_no_tasks_no_outcomes() -> None:
-    assert moderate([], moderator=Scripted()) == []
-
-
 def text_task(text: str, **fields: object) -> Task:
     job = ModerationJob.model_validate({"input": text, **fields})
     return Task(job_id="00000000-0000-0000-0000-000000000001", job=job, event=job, accepted_at=NOW)
@@ -222,14 +218,6 @@ def test_a_text_that_was_brought_gets_its_verdict(action: Action) -> None:
     assert (result.answer, result.embedding, result.metadata, result.accepted_at) == (None, None, {"a": "b"}, NOW)
     assert b"jo@headrace.io" not in encode_value(result)
     assert b"[EMAIL]" not in encode_value(result)
-
-
-def test_outputs_and_texts_that_were_brought_are_looked_at_together() -> None:
-    """Each has its own outcome; a text that nobody could decide about is held."""
-    moderator = Scripted(says("a", (), "allow"), Unavailable("x"), says("c", (), "allow"))
-    outcomes = moderate([text_task("a"), text_task("b"), task(output("c"))], moderator=moderator)
-    assert moderator.asked == ["a", "b", "c"]
-    assert [type(outcome) for outcome in outcomes] == [Ended, Held, Done]
 
 
 TREE = JsonSchemaFormat(json_schema={"type": "object", "properties": {"mail": {"enum": ["a@b.de", "[EMAIL]"]}}})

@@ -505,29 +505,6 @@ def test_a_ledger_that_is_read_only_says_so_and_keeps_nothing(ledger, ledger_url
     closed.close()
 
 
-def test_two_who_decide_at_once_are_never_more_than_wanted(ledger, reviews):
-    """Both may: their leases ended, and the place is free."""
-    for _ in range(A_RACE):
-        _, one = ended(ledger)
-        leases = {}
-        for person in (ANN, BOB):
-            leases[person] = given(reviews, person)[1]
-            lease_ended(ledger, one)
-        together = threading.Barrier(2)
-
-        def decides(person, one=one, leases=leases, together=together):
-            together.wait()
-            try:
-                return reviews.decide(person, one, good(leases[person])).recorded.who
-            except Conflict:
-                return None
-
-        with ThreadPoolExecutor() as pool:
-            outcomes = list(pool.map(decides, (ANN, BOB)))
-        assert sorted(map(bool, outcomes)) == [False, True]
-        assert row(ledger, one).decided == 1
-
-
 def test_two_who_ask_at_once_are_given_different_items(ledger, reviews):
     for _ in range(A_RACE):
         _, one = ended(ledger)

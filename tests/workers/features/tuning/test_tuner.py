@@ -3,10 +3,8 @@
 import hashlib
 import json
 import math
-import os
 import re
 import shutil
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -34,7 +32,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Done, Wait
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.core.pipeline.task import Task, unpack
+from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import IS_READY, STEPS
 from headrace_workers.features.access.store.quotas import Quotas
@@ -258,28 +256,6 @@ def test_the_losses_become_a_file_of_the_tenant_and_a_publish_that_is_tried_agai
     assert len(list(deployment.home.glob("files/shop/*/*"))) == 2  # what was uploaded, and this
 
 
-def test_a_run_whose_process_is_killed_twice_trains_as_one_that_was_not(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, ends = deployment.upload(examples(60)), []
-    for key, stops in (("whole", list[int]()), ("killed", [2, 7])):
-        job_id, worker = deployment.submit(training_file=file, idempotency_key=key), deployment.worker()
-        while deployment.next_stage() != "publish":
-            monkeypatch.setenv(forked.STOPS_AFTER, f"{stops[0]}" if stops else "")
-            deployment.step(worker)
-            deployment.wake()  # what failed is tried again
-            if stops and list(deployment.home.glob(f"tuning/*/{CHECKPOINTS}/step-{stops[0]:08}-*.pt")):
-                assert worker._live is not None
-                os.kill(worker._live[2]._child.pid, signal.SIGKILL)
-                del stops[0]
-        (step,) = deployment.ledger.read(select(STEPS.c.context).where(IS_READY))
-        trained = unpack(step.context)[0][tuner.RUN]["trained"]
-        ends.append((trained["step"], trained["held_out_loss"], deployment.run(job_id).trained_tokens))
-        deployment.ledger.cancel(Cancellation(job_id, "shop", "seen"))
-        assert not stops
-    assert ends[0] == pytest.approx(ends[1])
-
-
 def test_a_store_that_is_away_when_training_has_ended_is_tried_again(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,26 +273,6 @@ def test_a_store_that_is_away_when_training_has_ended_is_tried_again(
     deployment.wake()
     assert deployment.to_end(worker) == ["train", "publish"]
     assert deployment.run(job_id).state == "succeeded", deployment.run(job_id).error
-
-
-def test_where_a_checkpoint_is_corrupted_the_one_before_is_used(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(forked.STOPS_AFTER, "2")
-    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
-    worker = deployment.worker()
-    while len(list(deployment.home.glob(f"tuning/*/{CHECKPOINTS}/step-*.pt"))) < 2:
-        assert deployment.step(worker)
-    worker.stop()
-    newest = max(deployment.home.glob(f"tuning/*/{CHECKPOINTS}/step-*.pt"))
-    newest.write_bytes(newest.read_bytes()[:-1] + b"x")
-    monkeypatch.delenv(forked.STOPS_AFTER)
-    deployment.to_end(worker)
-    assert deployment.run(job_id).state == "succeeded"
-    told = [message for message in deployment.messages(job_id) if "is not as it was written" in message]
-    assert told == [f"the checkpoint {newest.name} is not as it was written: the one before is used"]
-    trained = deployment.run(job_id).trained_tokens
-    assert costs(deployment.ledger)[job_id]["amount"] == -(-333_333 * trained // 1_000_000)
 
 
 def test_a_long_run_tells_a_thousand_of_its_steps(deployment: Deployment) -> None:
@@ -535,62 +491,3 @@ def test_a_file_of_another_tenant_is_not_found(deployment: Deployment) -> None:
     job_id = deployment.submit(training_file=deployment.upload(examples(60), tenant="another"))
     deployment.to_end(deployment.worker())
     assert "there is no such file" in deployment.run(job_id).error
-
-
-def test_a_run_reserves_all_its_tokens_before_it_trains_and_is_charged_for_its_segments_when_it_is_cancelled(
-    deployment: Deployment,
-) -> None:
-    deployment.budget(10**9)
-    job_id, worker = deployment.submit(training_file=deployment.upload(examples(60))), deployment.worker()
-    assert deployment.books() == (0, 1)  # the file seems empty to admission
-    assert deployment.step(worker) == "prepare"
-    price = deployment.price(job_id)
-    for _ in range(2):
-        assert deployment.books() == (0, price)
-        assert deployment.step(worker) == "train"
-    deployment.ledger.cancel(Cancellation(job_id, "shop", "not wanted any more"))
-    (model,) = costs(deployment.ledger)[job_id]["models"]
-    assert (model["model"], model["calls"], model["bound"]) == ("tiny", 2, 0)
-    assert model["amount"] == pytest.approx(333_333 * deployment.run(job_id).trained_tokens / 1e6, abs=1)
-    assert deployment.books() == (model["amount"], 0)
-
-
-def test_a_run_that_the_budget_does_not_hold_fails_before_it_trains(deployment: Deployment) -> None:
-    deployment.budget(1)
-    job_id, worker = deployment.submit(training_file=deployment.upload(examples(60))), deployment.worker()
-    assert deployment.to_end(worker) == ["prepare"]
-    row = deployment.run(job_id)
-    assert (row.state, row.trained_tokens) == ("failed", None)
-    error = json.loads(row.error)
-    assert error["code"] == "quota"
-    assert error["message"].startswith("the tenant shop may spend 0.000001, of which 0.000000 is spent")
-    assert "Raise the budget, then replay the job" in error["message"]
-    assert deployment.books() == (0, 0)
-
-
-def test_a_budget_that_is_lowered_in_mid_run_ends_it_at_a_checkpoint_from_which_a_replay_goes_on(
-    deployment: Deployment,
-) -> None:
-    deployment.budget(10**9)
-    job_id, worker = deployment.submit(training_file=deployment.upload(examples(60))), deployment.worker()
-    for _ in range(2):
-        assert deployment.step(worker)
-    price = deployment.price(job_id)
-    deployment.budget(price - 1)
-    assert deployment.to_end(worker) == ["train"]
-    row = deployment.run(job_id)
-    spent, reserved = deployment.books()
-    assert (row.state, reserved) == ("failed", 0)
-    assert "the tenant shop may spend" in row.error
-    assert f"up to {(price - spent) / 1e6:,.6f}" in row.error
-    assert 0 < spent == costs(deployment.ledger)[job_id]["amount"] < price
-    assert spent == pytest.approx(333_333 * row.trained_tokens / 1e6, abs=1)
-    assert list(deployment.home.glob(f"tuning/*/{CHECKPOINTS}/step-*.pt"))
-    worker.stop()
-    deployment.budget(price)
-    assert deployment.ledger.replay(DeadFilter()) == (1, 0)
-    assert deployment.books() == (spent, price - spent)
-    assert deployment.step(worker) == "train"
-    assert deployment.run(job_id).state == "running"
-    assert deployment.books() == (spent, price - spent)
-    assert any(message.startswith("going on after step ") for message in deployment.messages(job_id))

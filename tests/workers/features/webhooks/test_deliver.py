@@ -236,19 +236,6 @@ def test_what_was_for_a_disabled_endpoint_is_dropped_until_it_is_sent_again(ledg
     assert {row.state for row in rows(ledger)} == {"delivered"}
 
 
-def test_five_days_of_failure_disable_it(ledger):
-    office = Office(ledger)
-    with receiving(says(500)) as receiver:
-        endpoint, _ = office.register(receiver.url)
-        office.end(*jobs(ledger, 1))
-        office.deliver()
-        with writing(ledger.engine) as tx:
-            tx.execute(update(ENDPOINTS).values(failing_since=ledger.now() - 6 * 86_400_000))
-        office.let_time_pass()
-        office.deliver()
-    assert "five days" in ledger.of(Webhooks).endpoint(endpoint).disabled
-
-
 def test_a_receivers_wish_to_wait_holds_for_all(ledger):
     office = Office(ledger)
     with receiving(says(503, retry_after="600")) as receiver:

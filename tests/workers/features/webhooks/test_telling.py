@@ -2,11 +2,11 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import event, select, update
+from sqlalchemy import event, select
 from tests.workers.core.ledger.after import answer
-from tests.workers.features.webhooks.office import ALL, ORIGINS, Office
+from tests.workers.features.webhooks.office import ORIGINS, Office
 from tests.workers.ledger_jobs import take_in
-from tests.workers.runtime.bridge.records import evaluation, generation
+from tests.workers.runtime.bridge.records import evaluation
 
 from headrace_schemas import (
     Answer,
@@ -23,10 +23,9 @@ from headrace_schemas.callback import JOB_ENDS, Callback
 from headrace_schemas.codec import encode_value
 from headrace_schemas.decision import PredicateAnswer
 from headrace_schemas.tool import ToolCall
-from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.sql.database import writing
-from headrace_workers.core.tables import OUTBOX, STEPS
+from headrace_workers.core.tables import OUTBOX
 from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.tables import CALLBACKS_OF_JOBS
@@ -192,18 +191,6 @@ def test_a_registered_endpoint_hears_of_the_ends_that_it_asked_for(ledger):
     assert told(ledger) == [("job.completed", job, all_, "")]
 
 
-def test_every_kind_of_end_is_told(ledger):
-    office = Office(ledger)
-    all_, _ = office.register("http://127.0.0.1:1/")
-    dead, cancelled = take_in(ledger, [evaluation(), evaluation(input="c")])
-    ledger.cancel(Cancellation(cancelled, "default", "enough"))
-    with writing(ledger.engine) as tx:
-        tx.execute(update(STEPS).where(STEPS.c.job_id == dead).values(deadline=1))
-    ledger.reap(3)
-    office.relay()
-    assert told(ledger) == [("job.cancelled", cancelled, all_, ""), ("job.failed", dead, all_, "")]
-
-
 def test_that_a_job_is_held_is_told_to_who_asked_for_it(ledger):
     office = Office(ledger)
     asked, _ = office.register("http://127.0.0.1:1/", events=("job.held",))
@@ -283,29 +270,6 @@ def test_a_response_is_told_of_as_openai_does(ledger):
     ])  # fmt: skip
 
 
-def test_the_head_of_a_receipt_is_told_and_a_link(ledger):
-    office = Office(ledger, wording=Wording(base="https://api.example"))
-    office.register("http://127.0.0.1:1/")
-    (job,) = take_in(ledger, [evaluation(metadata={"order": "17"}, idempotency_key="k")])
-    office.end(job)
-    body = content(ledger)
-    assert (body["type"], body["object"], body["data"]["id"]) == ("job.completed", "event", job)
-    assert body["data"]["link"] == f"https://api.example/v1/jobs/{job}"
-    assert (body["data"]["status"], body["data"]["tenant"], body["data"]["kind"]) == (
-        "completed", "default", "evaluation",
-    )  # fmt: skip
-    assert "receipt" not in body["data"]
-
-
-def test_the_whole_receipt_is_told_where_it_fits(ledger):
-    """Else its head, and that it was shortened."""
-    office = Office(ledger)
-    office.register("http://127.0.0.1:1/", whole=True)
-    (job,) = take_in(ledger, [evaluation()])
-    office.end(job)
-    assert content(ledger)["data"]["receipt"]["job_id"] == job
-
-
 def test_another_tenants_endpoint_is_not_told(ledger):
     office = Office(ledger)
     foreign, _ = office.register("http://127.0.0.1:1/", tenant="other", events=())
@@ -318,12 +282,3 @@ def test_another_tenants_endpoint_is_not_told(ledger):
     assert {each.error for each in rows} == {
         f"the tenant has no endpoint {foreign}", "the tenant has no endpoint we_nobody",
     }  # fmt: skip
-
-
-def test_a_generation_is_told_of_too(ledger):
-    office = Office(ledger)
-    office.register("http://127.0.0.1:1/", events=ALL)
-    take_in(ledger, [generation(callback=Callback(url="https://shop.example/"))])
-    assert [row.wish for row in ledger.read(select(CALLBACKS_OF_JOBS))] == [
-        '{"url":"https://shop.example/","events":[],"response":false}'
-    ]

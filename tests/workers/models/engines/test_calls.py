@@ -98,20 +98,6 @@ def test_a_whole_answer_is_kept_though_nobody_wants_it() -> None:
     assert (found.prompt_tokens, found.completion_tokens) == (3, 2)
 
 
-def test_an_answer_that_fails_after_it_began_may_be_billed(tmp_path: Path, engine: str) -> None:
-    def overloads(_provider: Provider, reply: Reply) -> None:
-        reply.start()
-        reply.text("Hello")
-        reply.error("overloaded") if reply.heard.is_anthropic else reply.event(
-            {"error": {"message": "overloaded", "type": "overloaded_error"}}
-        )
-
-    for behave in (lambda _, reply: breaks_off(reply, "Hello"), overloads):
-        outcome = outcome_of(tmp_path, engine, behave)
-        assert type(outcome) is AnswerLost, outcome
-        assert outcome.billed
-
-
 def test_only_the_last_count_of_an_answer_is_of_all_of_it(tmp_path: Path, engine: str) -> None:
     def counts_early(_provider: Provider, reply: Reply) -> None:
         reply.start(prompt_tokens=3)

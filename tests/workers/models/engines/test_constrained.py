@@ -235,13 +235,6 @@ def test_smollm2_answers_as_if_each_step_were_masked(smollm2: CTranslate2Generat
     check_exact(smollm2, [held(text, output, max_tokens=10) for text, output in (FORMATS[0], FORMATS[3])])
 
 
-def test_a_whole_answer_has_its_format(tiny: CTranslate2Generator) -> None:
-    date, choice = done(tiny.generate([held("When?", DATE, max_tokens=40), held("Is it?", FORMATS[2][1])]))
-    assert re.fullmatch("[A-Z][a-z]{2,8}, [0-9]{4}", date.text)
-    assert choice.text in ("yes", "no", "maybe")
-    assert {date.finish_reason, choice.finish_reason} == {"stop"}
-
-
 def test_an_answer_that_max_tokens_cuts_says_so(tiny: CTranslate2Generator) -> None:
     forced = object_of(a_long_name_of_a_field={"type": "integer"})
     only = ChoiceFormat(choices=("yes",))
@@ -257,12 +250,6 @@ def test_a_json_answer_whose_tokens_run_out_is_closed(tiny: CTranslate2Generator
     answers = done(tiny.generate([tags, held("Tags", FORMATS[4][1], max_tokens=40, temperature=0.7, seed=1)]))
     assert [(each.finish_reason, list(json.loads(each.text))) for each in answers] == [("length", ["tags"])] * 2
     assert max(each.completion_tokens for each in answers) <= 40
-
-
-def test_a_context_that_is_exhausted_cuts_the_answer(tiny: CTranslate2Generator) -> None:
-    overhead = one(tiny, ask("x", max_tokens=1)).prompt_tokens - 1
-    answer = one(tiny, held("x" * (2048 - overhead - 4), PERSON, max_tokens=50))
-    assert (answer.completion_tokens, answer.finish_reason) == (4, "length")
 
 
 def test_a_stop_string_ends_an_answer_before_its_format_does(tiny: CTranslate2Generator) -> None:
@@ -356,17 +343,6 @@ def test_a_grammar_that_cannot_be_compiled_fails_alone(tiny: CTranslate2Generato
     assert isinstance(answers[0], Unparsable)
     assert "invalid regex" in str(answers[0])
     assert answers[0].usage is None  # no model was asked
-
-
-def test_a_schema_that_is_nested_too_deep_to_be_written_fails_alone(tiny: CTranslate2Generator) -> None:
-    schema: dict[str, Any] = {}
-    for _ in range(100_000):
-        schema = {"items": schema}
-    deep = JsonSchemaFormat.model_construct(json_schema=schema)
-    answers = tiny.generate([held("a", deep), ask("c", max_tokens=5)])
-    assert [type(each) for each in answers] == [Unparsable, Completion]
-    while schema:  # else its end would recurse, too
-        schema = schema["items"]
 
 
 def test_a_grammar_that_compiles_for_long_holds_up_no_other_row(
@@ -479,34 +455,6 @@ def test_logits_beyond_the_tokenizer_are_never_chosen(tiny: CTranslate2Generator
     assert tiny._decode(row.row.ids) in ("yes", "no", "maybe")
 
 
-def sentence_pieces() -> Tokenizer:
-    """A tokenizer as SentencePiece makes them: a mark for spaces, and bytes for what it does not know."""
-    words = ["▁", "▁yes", "yes", "no", "m", "a", "y", "{", "}", '"', ":", "▁1", "1", "▁is"]
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *words]
-    tokenizer = Tokenizer(
-        models.BPE(
-            vocab={token: index for index, token in enumerate(tokens)}, merges=[], byte_fallback=True, unk_token="<unk>"
-        )
-    )
-    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    return tokenizer
-
-
-def test_tokens_of_sentencepiece_are_read_as_their_text() -> None:
-    tokenizer = sentence_pieces()
-    row = row_of(RegexFormat(pattern="yes ?é( is)?"), tokenizer.to_str(), 2)
-    for token in ("▁", "<0xC3>", "<0xA9>"):  # behind what is forced
-        row.add(tokenizer.token_to_id(token))
-    assert not row.is_violated
-    assert tokenizer.decode(row.row.ids) == "yes é"
-    row.add(tokenizer.token_to_id("no"))
-    assert row.is_violated
-
-
 def test_what_alone_can_follow_comes_in_the_tokens_of_its_tokenizer() -> None:
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate(["</s>", *letters, "ab"])}
@@ -559,9 +507,3 @@ def test_held_rows_begin_with_prompts_of_like_length_and_apart_from_free_ones(ti
     *_, free = done(watched.generate([*asked, ask("bb", max_tokens=1)]))
     assert max(max(each) - min(each) for each in batches) <= 64
     assert [free.prompt_tokens] in batches
-
-
-def test_json_that_a_schema_allows_is_read_back(smollm2: CTranslate2Generator) -> None:
-    answer = one(smollm2, held("Ada is 36 years old. Who is it?", PERSON, max_tokens=60))
-    found = json.loads(answer.text)
-    assert (set(found), type(found["age"])) == ({"name", "age"}, int)

@@ -301,25 +301,6 @@ def test_only_bulk_work_may_stand_aside(
     assert len(asked) >= urgent.completion_tokens - 1 > 0
 
 
-def test_requests_with_unlike_sampling_do_not_touch_each_other(tiny: CTranslate2Generator) -> None:
-    greedy = one(tiny, ask("what is this?", max_tokens=12))
-    mixed = [
-        ask("one", temperature=1.0, max_tokens=12),
-        ask("what is this?", max_tokens=12, top_p=0.5, top_k=7),
-        ask("two", temperature=0.5, top_p=0.9, top_k=3, max_tokens=12),
-    ]
-    assert done(tiny.generate(mixed))[1] == greedy
-
-
-def test_several_threads_may_ask_at_once(tiny: CTranslate2Generator) -> None:
-    requests = [ask(text, max_tokens=6 + i, stop=["\x01"]) for i, text in enumerate(MIXED)]
-    requests.append(ask("seeded", temperature=1.0, seed=3, max_tokens=6))
-    expected = tiny.generate(requests)
-    with ThreadPoolExecutor(4) as threads:
-        for answers in threads.map(lambda _: tiny.generate(requests), range(12)):
-            assert answers == expected
-
-
 def test_no_requests_give_no_answers(tiny: CTranslate2Generator) -> None:
     assert tiny.generate([]) == []
     assert tiny.label_probabilities([]) == []

@@ -3,8 +3,6 @@
 import gzip
 import re
 import ssl
-from base64 import b64encode
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -414,18 +412,6 @@ def test_other_providers_withhold_an_answer_with_reasons_of_their_own(tmp_path: 
     assert isinstance(outcome_of(tmp_path, "openai", withholds), ProviderRefuses)
 
 
-def refuses_in_letters(words: str) -> Behaviour:
-    """Refuse with these words, a letter at a time, and end the answer."""
-
-    def behave(_provider: Provider, reply: Reply) -> None:
-        reply.start()
-        for letter in words:
-            reply.event(reply.chunk({"refusal": letter}))
-        reply.end()
-
-    return behave
-
-
 def refuses_at_length(_provider: Provider, reply: Reply) -> None:
     """Refuse in 10 MB."""
     reply.start()
@@ -466,16 +452,6 @@ def test_a_refusal_without_an_end_is_a_refusal(
     outcome = outcome_of(tmp_path, "openai", behave, **entries)
     assert isinstance(outcome, ProviderRefuses)
     assert len(str(outcome)) <= 400
-
-
-@pytest.mark.parametrize("form", [str, str.upper, " ".join, lambda key: b64encode(key.encode()).decode()])
-def test_a_refusal_in_letters_shows_nobody_the_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Callable[[str], str]
-) -> None:
-    key = "sk-0123456789abcdefghijklmnopq"
-    monkeypatch.setenv("A_KEY", key)
-    outcome = outcome_of(tmp_path, "openai", refuses_in_letters(f"No: {form(key)}"), api_key="env:A_KEY")
-    assert str(outcome) == "the provider refused to answer: No: [secret]"
 
 
 def test_an_error_shows_no_tenant_where_its_provider_is(tmp_path: Path, engine: str) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tests.workers.models.vectors.clustered import clustered, recall, truth
 
-from headrace_workers.models.vectors.nearest import Lists, NotLists
+from headrace_workers.models.vectors.nearest import Lists
 
 VECTORS, MORE = np.split(clustered(8_500, 64), [8_000])
 
@@ -94,20 +94,3 @@ def test_written_lists_are_the_same(lists: Lists) -> None:
     )
     assert read.index.nprobe == lists.index.nprobe
     assert read.grown(VECTORS[:1]).covered == 8_001
-
-
-def test_other_bytes_are_no_lists(lists: Lists) -> None:
-    import faiss
-
-    flat = np.asarray(faiss.serialize_index(faiss.IndexFlatL2(64)))
-    for written, words in (
-        (lists.to_bytes()[:5_000], "FAISS cannot read it"),
-        (np.frombuffer(b"no index at all", np.uint8), "FAISS cannot read it"),
-        (flat, "it is a IndexFlat"),
-    ):
-        with pytest.raises(NotLists, match=words):
-            Lists.from_bytes(written, 1, 8_000, 64)
-    with pytest.raises(NotLists, match="it holds 8000 x 64, not 8000 x 65"):
-        Lists.from_bytes(lists.to_bytes(), 1, 8_000, 65)
-    with pytest.raises(NotLists, match="it holds 8000 x 64, not 7999 x 64"):
-        Lists.from_bytes(lists.to_bytes(), 1, 7_999, 64)

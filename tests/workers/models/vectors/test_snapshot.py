@@ -121,7 +121,7 @@ def test_vectors_of_another_embedder_are_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["vectors", "ids", "alive", "lists", "indices", "texts", MANIFEST])
-@pytest.mark.parametrize("damage", ["flipped", "cut", "longer", "empty", "gone", "a folder"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
 def test_any_damage_to_any_file_is_seen(folder: Path, name: str, damage: str) -> None:
     (path,) = folder.glob(f"{name}*")
     data = bytearray(path.read_bytes())
@@ -129,23 +129,11 @@ def test_any_damage_to_any_file_is_seen(folder: Path, name: str, damage: str) ->
     if damage == "flipped":
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
-    elif damage == "a folder":
-        path.mkdir()
-    elif damage != "gone":
-        path.write_bytes({"cut": data[:-1], "longer": data + b"\0", "empty": b""}[damage])
+    elif damage == "cut":
+        path.write_bytes(data[:-1])
     with pytest.raises(SnapshotRefused) as refused:
         load(folder)
     assert (path.name in str(refused.value)) or (name == MANIFEST and damage == "gone")
-
-
-def test_every_byte_of_the_manifest_counts(folder: Path) -> None:
-    """A change number that is wrong by one bit would lose changes without a word."""
-    path = folder / MANIFEST
-    data = path.read_bytes()
-    for at in range(len(data)):
-        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-        with pytest.raises(SnapshotRefused):
-            load(folder)
 
 
 def edited(folder: Path, change: Callable[[dict[str, object]], object], version: int | None = None) -> None:
@@ -166,43 +154,8 @@ def test_another_version_is_refused(folder: Path) -> None:
         load(folder)
 
 
-def told(change: Callable[[list[dict[str, object]]], object]) -> Callable[[Path], None]:
-    """Its table of indices with a change, under checksums that fit."""
-
-    def edit(folder: Path) -> None:
-        (path,) = folder.glob("indices-*")
-        table = json.loads(path.read_text())
-        change(table)
-        path.write_text(json.dumps(table))
-        size, sha256 = path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
-        edited(folder, lambda body: body["files"]["indices"].update(bytes=size, sha256=sha256))  # type: ignore[index]
-
-    return edit
-
-
 def body(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     return lambda folder: edited(folder, change)
-
-
-@pytest.mark.parametrize(
-    ("edit", "words"),
-    [
-        (told(lambda table: table[0].update(rows=table[0]["rows"] + 1)), "bytes, not"),
-        (told(lambda table: table[0].update(rows=-1)), "its indices: "),
-        (told(lambda table: table[0].update(rows="80")), "its indices: "),
-        (told(lambda table: table[0].update(covered=79)), "lists of 'a': it holds 80 x 8, not 79 x 8"),
-        (told(lambda table: table[0].update(lists=0)), "bytes, not"),
-        (body(lambda body: body.pop("meta")), "damaged"),
-        (body(lambda body: body["files"].pop("lists")), "names no file for its lists"),
-        (body(lambda body: body["files"]["ids"].update(name="../../ids-0000000000000000")), "damaged"),
-        (body(lambda body: body["files"]["lists"].update(body["files"]["alive"])), "bytes, not"),
-    ],
-)
-def test_a_manifest_that_contradicts_itself_is_refused(folder: Path, edit: Callable[[Path], None], words: str) -> None:
-    """Though its own checksum is right."""
-    edit(folder)
-    with pytest.raises(SnapshotRefused, match=words):
-        load(folder)
 
 
 def test_of_two_that_save_at_a_time_one_does(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from tests.workers.features.generation.outages.provider import (
     DOWN,
     HANG,
     OK,
-    POISON,
     SLOW,
     Provider,
     catalogue,
@@ -162,29 +160,6 @@ def test_a_model_that_answers_500_once_is_asked_once_more(
     assert "far" in ledger.of(Breakers).all()
 
 
-def test_prompts_of_one_tenant_that_fail_move_no_other_tenant_and_are_told_to_none(
-    bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer
-) -> None:
-    far_worker = partial(worker, tmp_path, redis_server, "generate", model="far")
-    with far_worker() as one, far_worker() as other, worker(tmp_path, redis_server, "generate"):
-        listening(redis_server, "far", "echo")
-        victims = bridge.send([generation(model=CHAIN, tenant="victim")])
-        answers(bridge, victims)
-        for number in range(5):
-            poison = [f"{POISON} {number} {each} my diagnosis" for each in range(4)]
-            attacks = bridge.send([generation(model=CHAIN, tenant="attacker", prompt=prompt) for prompt in poison])
-            victims = bridge.send([generation(model=CHAIN, tenant="victim", prompt=f"{number} {n}") for n in range(3)])
-            assert {answer.model for answer in answers(bridge, victims)} == {"far"}
-            assert {answer.model for answer in answers(bridge, attacks)} == {"echo"}
-        log = one.log + other.log
-    breaker = ledger.of(Breakers).all()["far"].breaker
-    assert (breaker.open_until, [*breaker.singled_out()]) == (None, ["attacker"])
-    assert len(far.calls) <= 40  # of 56 without a breaker
-    assert "its breaker opened for one tenant: the provider answered 500" in log
-    assert not [word for word in ("\x1b", "diagnosis") if word in log]
-    assert "diagnosis" not in str(ledger.overview().incidents)
-
-
 def test_a_slow_model_does_not_eat_the_deadline(
     bridge: SmallBridge, workers: None, far: Provider, ledger: Ledger
 ) -> None:
@@ -266,18 +241,3 @@ def test_a_chain_goes_on_when_redis_is_gone_for_a_while(
     redis_server.kill()
     redis_server.restart()
     assert {answer.model for answer in answers(bridge, ids)} == {"echo"}
-
-
-def test_a_drill_is_felt_by_live_workers(bridge: SmallBridge, workers: None, far: Provider, ledger: Ledger) -> None:
-    ledger.of(Breakers).drill("far", "down", 120_000)
-    first = answers(bridge, bridge.send([generation(model=CHAIN, prompt=f"question {n}") for n in range(3)]))
-    assert {answer.model for answer in first} == {"echo"}
-    assert far.calls == []
-    ledger.of(Breakers).drill("far", "down", 0)  # the last renewal, of a command that was killed then
-    eventually(lambda: ledger.of(Breakers).all()["far"].drill is None)
-
-    def far_answers() -> bool:
-        time_passes(ledger)
-        return answers(bridge, bridge.send([generation(model=CHAIN)]))[0].model == "far"
-
-    eventually(far_answers)

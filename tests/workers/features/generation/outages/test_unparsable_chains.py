@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from pydantic_core import from_json
-from sqlalchemy import func, select
+from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.services.llama_server import llama_server
 from tests.services.provider import Provider as Repairing
@@ -21,8 +21,7 @@ from headrace_schemas import GenerationJob, Message, Sampling
 from headrace_schemas.output_format import JsonSchemaFormat
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.replay import DeadFilter
-from headrace_workers.core.tables import CLAIMS, JOBS
-from headrace_workers.features.generation.store.breakers import Breakers
+from headrace_workers.core.tables import JOBS
 from headrace_workers.testing import make_echo_model
 
 TREE = JsonSchemaFormat(
@@ -86,41 +85,6 @@ def test_the_second_model_repairs_the_answer_of_the_first(
     assert (answer.text, len(far.calls), len(second.heard)) == ('{"tall": 3}', 1, 1)
     assert [(each.model, each.failure) for each in answer.attempts] == [("far", "unparsable"), ("second", None)]
     assert second.heard[0].body["response_format"]["json_schema"]["schema"] == TREE.json_schema
-
-
-def test_the_second_model_answers_where_the_first_one_is_unparsable(
-    bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer
-) -> None:
-    """At once, with the failure in the receipt; the breaker of the first stays closed, since it answers."""
-    far.text = LONG
-    with worker(tmp_path, redis_server, "generate", model="far"), worker(tmp_path, redis_server, "generate"):
-        listening(redis_server, "far", "echo")
-        ids = bridge.send([asking(f'{{"tall": {number}}}') for number in range(20)])
-        found = eventually(lambda: len(outputs := bridge.outputs(ids)) == len(ids) and outputs)
-    assert [from_json(found[each].answer.text or "") for each in ids] == [{"tall": number} for number in range(20)]
-    answer = found[ids[0]].answer
-    assert [(each.model, each.failure) for each in answer.attempts] == [("far", "unparsable"), ("echo", None)]
-    assert "far (reroutable: the answer" in (answer.because or "")
-    assert len(far.calls) == 20
-    health = ledger.of(Breakers).all().get("far")
-    assert health is None or health.breaker.state(ledger.now()) == "closed"
-
-
-def test_a_worker_that_is_killed_between_two_models_never_asks_the_first_again(
-    bridge: SmallBridge, far: Provider, ledger: Ledger, tmp_path: Path, redis_server: RedisServer
-) -> None:
-    far.text = LONG
-    with worker(tmp_path, redis_server, "generate", model="far"):
-        with worker(tmp_path, redis_server, "generate") as second:
-            listening(redis_server, "far", "echo")
-            (job_id,) = bridge.send([asking('{"tall": 3, "note": "%%sleep:2%%"}')])
-            busy = select(func.count()).where(CLAIMS.c.queue == "model.echo", CLAIMS.c.started_at.is_not(None))
-            eventually(lambda: ledger.read(busy)[0][0] == 1)
-            second.kill()
-        with worker(tmp_path, redis_server, "generate"):
-            found = eventually(lambda: bridge.outputs([job_id]))
-    assert len(far.calls) == 1
-    assert [each.failure for each in found[job_id].answer.attempts] == ["unparsable", None]
 
 
 def test_a_job_that_no_model_answers_well_is_dead_and_is_replayed_with_its_format(
