@@ -1,5 +1,5 @@
 import pytest
-from tests.workers.features.cache.guards.families import pairs, wordings
+from tests.workers.features.cache.guards.question_pairs import pairs, wordings
 
 from headrace_workers.features.cache.guards.profile import Profile, have_same_reading, profile, read_once
 from headrace_workers.features.cache.guards.refusal import GUARDS
@@ -52,7 +52,7 @@ def test_what_any_guard_may_look_at_reads_otherwise(one: str, other: str) -> Non
 
 def test_what_reads_alike_is_refused_by_no_guard() -> None:
     reads: dict[str, Profile] = {}
-    written = [(asked, cached) for _, _, asked, cached in pairs()]
+    written = [(asked, cached) for _, asked, cached in pairs()]
     typed = [pair for name in ("wordings.txt", "typed.txt") for kind in wordings(name) for pair in kind]
     alike = 0
     for asked, cached in (*written, *typed):

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 from tests.slow import slow_after_first
-from tests.workers.features.cache.guards.families import pairs, wordings
+from tests.workers.features.cache.guards.question_pairs import pairs, wordings
 
 from headrace_workers.features.cache.guards.profile import profile
 from headrace_workers.features.cache.guards.refusal import GUARDS, refusal
@@ -14,8 +14,8 @@ _PREAMBLE = (
 )
 
 
-def test_no_trap_of_the_families_passes() -> None:
-    traps = [(asked, cached) for same, _, asked, cached in pairs() if not same]
+def test_no_trap_of_the_swaps_passes() -> None:
+    traps = [(asked, cached) for same, asked, cached in pairs() if not same]
     assert len(traps) > 2_000
     passed = [(asked, cached) for asked, cached in traps if refusal(profile(asked), profile(cached)) is None]
     assert passed == []
@@ -24,7 +24,7 @@ def test_no_trap_of_the_families_passes() -> None:
 
 
 def test_most_wordings_of_one_question_pass() -> None:
-    same = [(asked, cached) for same, _, asked, cached in pairs() if same]
+    same = [(asked, cached) for same, asked, cached in pairs() if same]
     passed = sum(refusal(profile(asked), profile(cached)) is None for asked, cached in same)
     assert passed >= 0.8 * len(same)
 
@@ -166,7 +166,7 @@ def test_a_slip_of_the_pen_is_read_as_what_is_meant() -> None:
 
 def test_a_preamble_that_both_share_changes_little() -> None:
     kept = Counter[bool]()
-    for same, _, asked, cached in pairs()[::7]:
+    for same, asked, cached in pairs()[::30]:
         refused = refusal(profile(_PREAMBLE + asked), profile(_PREAMBLE + cached))
         assert same or refused is not None, (asked, cached)
         if same:
