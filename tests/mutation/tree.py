@@ -43,7 +43,7 @@ TESTS = (
     "tests/workers/features/batches/test_adopting.py",
     "tests/workers/features/batches/test_life.py",
     "tests/workers/features/cache/semantic/test_audits.py",
-    "tests/workers/features/cache/semantic/test_bases.py",
+    "tests/workers/features/knowledge/test_bases.py",
     "tests/workers/features/cache/semantic/test_exact.py",
     "tests/workers/features/cache/semantic/test_explored.py",
     "tests/workers/features/webhooks/test_telling.py",

@@ -99,20 +99,6 @@ def test_interactive_work_waits_for_no_bulk_work_in_other_words(semantic, asks):
     assert tiers(semantic, [bulk]) == ["semantic"]
 
 
-def test_who_has_waited_long_enough_for_another_wording_runs_by_itself(semantic, asks):  # noqa: F811 - the fixture
-    semantic.max_wait = 0.0
-    semantic.__post_init__()
-    jobs = send(semantic, asks, *WORDINGS)
-    semantic.run("recall")
-    assert waits(semantic, jobs) == 3
-    semantic.ledger.reap(3)
-    semantic.run("recall")
-    assert waits(semantic, jobs) == 0
-    semantic.drain()
-    assert len(semantic.generated) == 4
-    assert entries(semantic) == ["live"]  # the leader's own
-
-
 @pytest.mark.parametrize(("max_age", "tier"), [(60.0, "semantic"), (5.0, "none")])
 def test_who_is_behind_another_is_given_its_answer_where_that_is_young_enough(
     semantic,  # noqa: F811 - the fixture

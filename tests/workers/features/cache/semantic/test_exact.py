@@ -4,7 +4,6 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.features.cache.semantic.conftest import tiers
 
-from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
 from headrace_workers.features.cache.store.answers import Answers
@@ -84,29 +83,6 @@ def test_many_that_ask_at_a_time_cost_one_generation(flow, asks):
     assert sorted(tiers(flow, jobs)) == ["coalesced"] * 39 + ["none"]
     attempts = flow.ledger.read(select(STEPS.c.attempts).where(STEPS.c.stage == "recall"))
     assert {row.attempts for row in attempts} == {1}
-
-
-def test_an_answer_that_is_not_allowed_as_it_is_frees_all_who_wait_at_once(flow, asks):
-    jobs = flow.send(*(asks("Write to jo@headrace.io.", idempotency_key=str(n)) for n in range(5)))
-    flow.run("recall")
-    flow.run("model.echo")
-    flow.run("moderate")
-    assert entries(flow) == []
-    flow.run("recall")
-    assert flow.states(jobs) == ["done"] * 5
-    flow.drain()
-    assert len(flow.generated) == 5
-    assert tiers(flow, jobs) == ["none"] * 5
-
-
-def test_a_leader_that_is_cancelled_frees_all_who_wait(flow, asks):
-    jobs = flow.send(*(asks(idempotency_key=str(n)) for n in range(3)))
-    flow.run("recall")
-    (leader,) = [job for job, state in zip(jobs, flow.states(jobs), strict=True) if state == "done"]
-    flow.ledger.cancel(Cancellation(leader, "default", "enough"))
-    assert entries(flow) == []
-    flow.drain()
-    assert len(flow.generated) == 2
 
 
 def test_who_has_waited_long_enough_runs_by_itself(flow, asks):

@@ -4,6 +4,7 @@ import pytest
 from pydantic_core import from_json, to_json
 from sqlalchemy import select, update
 from tests.workers.features.cache.semantic.conftest import tiers
+from tests.workers.features.cache.semantic.test_exact import entries
 
 from headrace_schemas import Message
 from headrace_schemas.job import GenerationJob
@@ -16,10 +17,6 @@ OBJECT = {"type": "json_schema", "json_schema": {"type": "object"}, "in_prompt":
 TREE = {"type": "json_schema", "json_schema": {"type": "object", "required": ["tall"]}, "in_prompt": False}
 ASKED = {"prompt": '{"tall": 3}', "output": TREE}
 TOOL = {"name": "measure", "parameters": {"type": "object"}}
-
-
-def entries(flow):
-    return [row.state for row in flow.ledger.read(select(ENTRIES.c.state).order_by(ENTRIES.c.id))]
 
 
 def test_an_answer_with_the_same_format_is_served(flow, asks):

@@ -2,9 +2,8 @@
 
 import threading
 
-import numpy as np
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, select
 from tests.workers.features.cache.semantic.conftest import Flow, tiers
 from tests.workers.features.cache.semantic.test_exact import entries
 from tests.workers.features.cache.semantic.test_likeness import ASKED, LIKE, ask, semantic  # noqa: F401 - a fixture
@@ -90,27 +89,6 @@ def test_vectors_of_two_embedders_never_meet(semantic, asks):  # noqa: F811 - th
     assert flow.states(jobs) == ["done", "done"]
     flow.drain()
     assert tiers(flow, jobs) == ["none", "none"]
-
-
-BAD = [b"", b"abc", np.ones(64, np.float32).tobytes(), np.full(64, np.nan, np.float32).tobytes(),
-       np.eye(1, 32, dtype=np.float32).tobytes(), np.eye(1, 65, dtype=np.float32).tobytes()]  # fmt: skip
-
-
-@pytest.mark.parametrize("followed", [True, False])
-def test_a_bad_vector_of_what_is_being_made_holds_up_nothing(semantic, asks, followed):  # noqa: F811 - the fixture
-    for number, vector in enumerate(BAD):
-        more = {"cache": "semantic", "sampling": {"max_tokens": 10 + number}}  # a scope of its own
-        jobs = semantic.send(asks(ASKED, **more, idempotency_key=f"1 {number}"))
-        semantic.run("recall")
-        with writing(semantic.ledger.engine) as tx:
-            tx.execute(update(ENTRIES).where(ENTRIES.c.job_id == jobs[0]).values(vector=vector))
-        if followed:
-            semantic.follower.once()
-        jobs += semantic.send(asks(LIKE, **more, idempotency_key=f"2 {number}"))
-        semantic.run("recall")
-        jobs += semantic.send(asks("How do I reset the password for my account?", **more, idempotency_key=f"{number}"))
-        semantic.run("recall")
-        assert semantic.states(jobs) == ["done", "done", "parked"]
 
 
 def test_two_workers_that_lead_at_a_time_make_one_entry(ledger):

@@ -11,31 +11,7 @@ from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS, STEPS
-from headrace_workers.features.moderation.moderator import PolicyModerator
-from headrace_workers.features.moderation.personal_data import PersonalDataDetector
-from headrace_workers.features.moderation.policy import Policy, Rule
 from headrace_workers.models.engines.echo import EchoGenerator
-
-REVIEWED = {category: Rule("review") for category in PersonalDataDetector.categories}
-
-
-def test_a_leader_that_is_held_frees_all_who_wait_at_once(flow, asks):
-    """Nobody knows for how long: they run by themselves. What it comes to later is its own."""
-    flow.moderator = PolicyModerator([PersonalDataDetector()], Policy(REVIEWED))
-    flow.do()
-    jobs = flow.send(*(asks("Write to jo@headrace.io.", idempotency_key=str(n)) for n in range(5)))
-    flow.run("recall")
-    flow.run("model.echo")
-    assert flow.states(jobs).count("parked") == 4
-    flow.run("moderate")
-    assert flow.states(jobs).count("ready") == 4
-    assert entries(flow) == []
-    (held,) = flow.ledger.held()
-    flow.run("recall")
-    assert flow.states(jobs) == ["done"] * 5
-    flow.ledger.release_held([held.job_id])
-    flow.drain()
-    assert tiers(flow, [held.job_id]) == ["none"]
 
 
 class Refuses(EchoGenerator):

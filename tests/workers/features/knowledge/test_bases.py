@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import delete
 from tests.services.eventually import eventually
-from tests.workers.features.cache.semantic.test_passages import put
+from tests.workers.features.knowledge.test_passages import put
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger import change_feed

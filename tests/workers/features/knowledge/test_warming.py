@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import update
 from tests.services.eventually import eventually
-from tests.workers.features.cache.semantic.test_bases import CLOCK, MILL, Spied, found
-from tests.workers.features.cache.semantic.test_passages import put
+from tests.workers.features.knowledge.test_bases import CLOCK, MILL, Spied, found
+from tests.workers.features.knowledge.test_passages import put
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.core.ledger.change_feed import Follower
