@@ -69,7 +69,7 @@ def test_models_of_others_are_listed_without_their_keys(call: Call, tmp_path: Pa
 
 def test_without_a_name_the_choices_are_listed(call: Call, monkeypatch: pytest.MonkeyPatch):
     """With what each takes, whether it fits here, which hashes nobody compared, and what needs no hub."""
-    monkeypatch.setattr("headrace_workers.core.machine.available_memory", lambda: 4_000_000_000)
+    monkeypatch.setattr("headrace_workers.features.generation.commands.models.available_memory", lambda: 4_000_000_000)
     code, out, err = call("models", "pull")
     told = " ".join(err.split())
     assert code == 0

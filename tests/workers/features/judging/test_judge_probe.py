@@ -122,7 +122,8 @@ def test_why_a_judge_does_not_answer_is_told(
 ) -> None:
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
     broken = Author(lambda _prompt, _choices: HeadraceError("the prompt has 300 tokens, and the model reads 128"))
-    monkeypatch.setattr(load_generator, "load_generator", lambda _home, _alias, **_options: broken)
+    for module in (commands, load_generator):
+        monkeypatch.setattr(module, "load_generator", lambda _home, _alias, **_options: broken)
     commands.probe(model="small")
     told = capsys.readouterr()
     assert "there are no rows" not in told.out

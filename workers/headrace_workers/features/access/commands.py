@@ -2,20 +2,24 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 import typer
 from pydantic import BaseModel
 
+from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import ConfigurationError, HeadraceError
+from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import Moment, parse_life, rfc3339
 from headrace_workers.cli.options import MOST_TOKENS, JsonLinesOption, checked_tenant, limit_option, tenant_meant
 from headrace_workers.cli.output import NoSuchThing, console, put, put_json, put_view, say, table
 from headrace_workers.cli.streams import shown_or
-
-if TYPE_CHECKING:  # they load the database
-    from headrace_workers.features.access.store.keys import KeyRow, NewKey, Token
-    from headrace_workers.features.access.store.quota_rows import Period, Quota
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.private_files import write_atomically
+from headrace_workers.core.scopes import all_scopes, scopes_of, usual_scopes
+from headrace_workers.features.access.store.keys import ApiKeys, KeyRow, NewKey, Token, new_token, read_token
+from headrace_workers.features.access.store.quota_rows import Period, Quota
+from headrace_workers.features.access.store.quotas import Quotas
 
 
 class ApiKey(BaseModel):
@@ -31,7 +35,7 @@ class ApiKey(BaseModel):
     revoked_at: Moment
 
     @classmethod
-    def of(cls, row: "KeyRow") -> Self:
+    def of(cls, row: KeyRow) -> Self:
         """Return the view of a key."""
         return cls(
             id=row.id,
@@ -57,7 +61,7 @@ class TokenQuota(BaseModel):
     ends_at: Moment
 
     @classmethod
-    def of(cls, quota: "Quota") -> Self:
+    def of(cls, quota: Quota) -> Self:
         """Return the view of a quota."""
         return cls(
             tenant=quota.tenant,
@@ -90,10 +94,6 @@ def create(
 
     Example: `headrace keys create "the shop" --tenant shop --scope jobs:write --expires 90d`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.core.scopes import scopes_of, usual_scopes
-    from headrace_workers.features.access.store.keys import ApiKeys
-
     whose = tenant_meant(tenant)
     scopes = scopes_of(scope) if scope else usual_scopes()
     token, key = new_key(whose, name, tuple(sorted(scopes)), expires)
@@ -112,9 +112,6 @@ def list_keys(
 
     Example: `headrace keys list --tenant shop`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.access.store.keys import ApiKeys
-
     found = need_ledger().of(ApiKeys).listed(tenant, limit + 1)
     keys = [ApiKey.of(row) for row in found[:limit]]
     if as_json:
@@ -143,9 +140,6 @@ def rotate(
 
     Example: `headrace keys rotate 5f2c9d1e8a7b --grace 7d`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.access.store.keys import ApiKeys
-
     keys = need_ledger().of(ApiKeys)
     old = keys.find([key_id]).get(key_id)
     if old is None:
@@ -163,18 +157,13 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="its id, as
 
     Example: `headrace keys revoke 5f2c9d1e8a7b`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.access.store.keys import ApiKeys
-
     if not need_ledger().of(ApiKeys).revoke(key_id):
         raise NoSuchThing(f"there is no valid key {key_id}: `headrace keys list` shows all")
     say(f"{key_id}: revoked")
 
 
-def new_key(tenant: str, name: str, scopes: tuple[str, ...], expires: str | None = None) -> "tuple[Token, NewKey]":
+def new_key(tenant: str, name: str, scopes: tuple[str, ...], expires: str | None = None) -> tuple[Token, NewKey]:
     """Return a new key as its holder gets it, and as the ledger keeps it."""
-    from headrace_workers.features.access.store.keys import NewKey, new_token
-
     if len(name) > _LONGEST_NAME:
         raise ConfigurationError(f"the name has more than {_LONGEST_NAME} characters")
     lives = None if expires is None else _ms(parse_life(expires, "--expires"))
@@ -182,17 +171,11 @@ def new_key(tenant: str, name: str, scopes: tuple[str, ...], expires: str | None
     return token, NewKey(token.id, tenant, name, scopes, token.digest, lives)
 
 
-def first_key(home: Path, ledger_url: str) -> "Token":
+def first_key(home: Path, ledger_url: str) -> Token:
     """Return the API key of an embedded stack: the key in the home's file if the ledger knows it as valid.
 
     Else make a key with all scopes for HEADRACE_TENANT, and write it to that file.
     """
-    from headrace_producers.settings import ProducerSettings
-    from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.core.private_files import write_atomically
-    from headrace_workers.core.scopes import all_scopes
-    from headrace_workers.features.access.store.keys import ApiKeys
-
     file, ledger = home / KEY_FILE, Ledger.at(ledger_url)
     try:
         kept = _key_in(file)
@@ -207,16 +190,14 @@ def first_key(home: Path, ledger_url: str) -> "Token":
         ledger.close()
 
 
-def _key_in(file: Path) -> "Token | None":
-    from headrace_workers.features.access.store.keys import read_token
-
+def _key_in(file: Path) -> Token | None:
     try:
         return read_token(file.read_text(encoding="ascii").strip())
     except (OSError, ValueError):
         return None
 
 
-def _show(token: "Token", key: "NewKey", as_json: bool) -> None:
+def _show(token: Token, key: NewKey, as_json: bool) -> None:
     if as_json:
         put_json({"id": key.id, "key": token.text, "tenant": key.tenant, "name": key.name, "scopes": list(key.scopes)})
         return
@@ -246,14 +227,11 @@ def set_quota(
 
     Example: `headrace quotas set shop --tokens 5000000 --per month`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.access.store.quotas import Quotas
-
     need_ledger().of(Quotas).put(checked_tenant(tenant), tokens, period_of(per))
     say(f"{tenant} may use {tokens:,} tokens" + ("" if per == "ever" else f" a {per}"))
 
 
-def period_of(text: str) -> "Period":
+def period_of(text: str) -> Period:
     """Return the period that `--per` names. Raise ConfigurationError where it names none."""
     if text not in ("day", "month", "ever"):
         raise ConfigurationError(f"--per is {text!r}; it may be day, month or ever")
@@ -270,9 +248,6 @@ def list_quotas(
 
     Examples: `headrace quotas list`, `headrace quotas list --limit 1000 --after shop`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.access.store.quotas import Quotas
-
     more = (
         need_ledger().of(Quotas).find(None if tenant is None else [tenant], unit="tokens", limit=limit + 1, after=after)
     )
@@ -300,9 +275,6 @@ def remove_quota(tenant: Annotated[str, typer.Argument(help="the tenant")]) -> N
 
     Example: `headrace quotas remove shop`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.access.store.quotas import Quotas
-
     if not need_ledger().of(Quotas).remove(tenant):
         raise NoSuchThing(f"the tenant {tenant} has no quota: `headrace quotas list` shows all")
     say(f"{tenant} may use any number of tokens")

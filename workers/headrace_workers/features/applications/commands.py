@@ -4,7 +4,7 @@ import getpass
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from pydantic import TypeAdapter, ValidationError
@@ -13,15 +13,19 @@ from headrace_schemas.application import PRODUCTION
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_schemas.limits import Alias, Label
 from headrace_schemas.reasons import describe
+from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import rfc3339, show_ms, show_time
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, checked_tenant, limit_option, tenant_meant
 from headrace_workers.cli.output import NoSuchThing, console, put, put_json, say, table, write_file
-
-if TYPE_CHECKING:  # they load the database
-    from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.features.applications.definition import Definition
-    from headrace_workers.features.applications.store import Application, Applications, Version
-    from headrace_workers.features.applications.week import Week
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.applications.definition import Definition
+from headrace_workers.features.applications.file import read_application, toml_of
+from headrace_workers.features.applications.references import dangling, identities
+from headrace_workers.features.applications.store import PASSED, SHARED, SKIPPED, Application, Applications, Version
+from headrace_workers.features.applications.trial import Trial
+from headrace_workers.features.applications.week import Week, week_of
+from headrace_workers.features.evals.commands import Serving
+from headrace_workers.features.spend.prices import money
 
 _WEEK: Final = timedelta(days=7)
 _SHOWN: Final = 20  # versions, with the newest first
@@ -54,10 +58,6 @@ def push(
 
     Examples: `headrace apps push apps/ticket-triage.toml`, `headrace apps push apps/*.toml --shared`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.applications.references import dangling
-    from headrace_workers.features.applications.store import Applications
-
     definitions = _read(files)
     scope, ledger = _scope(tenant, shared), need_ledger()
     for path, definition in zip(files, definitions, strict=True):
@@ -76,10 +76,8 @@ def push(
             say(f"{definition.name}@{number} has this content already")
 
 
-def _read(files: Sequence[Path]) -> "list[Definition]":
+def _read(files: Sequence[Path]) -> list[Definition]:
     """Return what the files describe. Raise ConfigurationError, which names what is wrong in each."""
-    from headrace_workers.features.applications.file import read_application
-
     definitions, problems = [], list[str]()
     for path in files:
         try:
@@ -101,9 +99,6 @@ def list_applications(
 
     Example: `headrace apps list --tenant shop`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.applications.store import SHARED, Applications
-
     scopes = {SHARED} if shared else None if tenant is None else {SHARED, checked_tenant(tenant)}
     found = need_ledger().of(Applications).listed(scopes, limit + 1)
     if as_json:
@@ -137,10 +132,6 @@ def show(
 
     Example: `headrace apps show ticket-triage`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.applications.definition import Definition
-    from headrace_workers.features.applications.week import week_of
-
     ledger = need_ledger()
     applications, app = _known(ledger, name, tenant, shared)
     versions = applications.versions(app.scope, name, limit)
@@ -205,10 +196,6 @@ def try_version(
 
     Example: `headrace apps test ticket-triage`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.applications.trial import Trial
-    from headrace_workers.features.evals.commands import Serving
-
     ledger = need_ledger()
     app = _own(ledger, name, _scope(tenant, shared))
     trial = Trial(ledger, app, version or app.newest, tenant_meant(tenant), folder)
@@ -235,9 +222,6 @@ def label(
 
     Examples: `headrace apps label ticket-triage production`, `headrace apps label ticket-triage canary --version 4`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.applications.store import PASSED, SKIPPED, Applications
-
     if without_gate is not None and label != PRODUCTION:
         raise ConfigurationError(f"--without-gate is for the label {PRODUCTION}: other labels have no gate")
     if without_gate is not None and not without_gate.strip():
@@ -257,11 +241,8 @@ def label(
     say(f"{name}@{label} is version {number} now{before}")
 
 
-def _check_gate(ledger: "Ledger", app: "Application", number: int) -> None:
+def _check_gate(ledger: Ledger, app: Application, number: int) -> None:
     """Raise GateClosed unless this version passed its test with the models that are served now."""
-    from headrace_workers.features.applications.definition import Definition
-    from headrace_workers.features.applications.references import identities
-
     applications, found = _applications(ledger), f"{app.name}@{number}"
     definition = Definition.from_json(_version(applications, app, str(number)).definition)
     last = applications.last_test(app.scope, app.name, number)
@@ -295,8 +276,6 @@ def rollback(
 
     Example: `headrace apps rollback ticket-triage --why "wrong queue for refunds"`
     """
-    from headrace_workers.cli.connections import need_ledger
-
     ledger = need_ledger()
     app = _own(ledger, name, _scope(tenant, shared))
     move = _applications(ledger).rollback(app.scope, name, _who(by), why)
@@ -314,8 +293,6 @@ def history(
 
     Example: `headrace apps history ticket-triage`
     """
-    from headrace_workers.cli.connections import need_ledger
-
     applications, app = _known(need_ledger(), name, tenant, shared)
     moves = applications.history(app.scope, name, limit)
     if as_json:
@@ -347,10 +324,6 @@ def pull(
 
     Examples: `headrace apps pull ticket-triage`, `headrace apps pull ticket-triage@3 -o -`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.applications.definition import Definition
-    from headrace_workers.features.applications.file import toml_of
-
     name, _, at = name.partition("@")
     applications, app = _known(need_ledger(), name, tenant, shared)
     text = toml_of(Definition.from_json(_version(applications, app, at or PRODUCTION).definition))
@@ -365,8 +338,6 @@ def pull(
 
 
 def _scope(tenant: str | None, shared: bool) -> str:
-    from headrace_workers.features.applications.store import SHARED
-
     if shared and tenant is not None:
         raise ConfigurationError("--tenant and --shared are both given: give one of them")
     return SHARED if shared else tenant_meant(tenant)
@@ -383,13 +354,11 @@ def _checked(kind: Any, text: str, what: str) -> str:
         raise ConfigurationError(f"the {what} {text[:80]!r} {describe(error).removeprefix('value: ')}") from None
 
 
-def _applications(ledger: "Ledger") -> "Applications":
-    from headrace_workers.features.applications.store import Applications
-
+def _applications(ledger: Ledger) -> Applications:
     return ledger.of(Applications)
 
 
-def _own(ledger: "Ledger", name: str, scope: str) -> "Application":
+def _own(ledger: Ledger, name: str, scope: str) -> Application:
     """Return the application of this scope. Raise NoSuchThing, which says where one of this name is."""
     found = _applications(ledger).listed(name=_checked(Alias, name, "name"))
     for app in found:
@@ -401,13 +370,13 @@ def _own(ledger: "Ledger", name: str, scope: str) -> "Application":
     raise NoSuchThing(whose + hint)
 
 
-def _known(ledger: "Ledger", name: str, tenant: str | None, shared: bool) -> "tuple[Applications, Application]":
+def _known(ledger: Ledger, name: str, tenant: str | None, shared: bool) -> tuple[Applications, Application]:
     """Return the application that a tenant's jobs get: its own, else the shared one. Raise NoSuchThing."""
     applications, scope = _applications(ledger), _scope(tenant, shared)
     return applications, applications.visible(scope, _checked(Alias, name, "name")) or _own(ledger, name, scope)
 
 
-def _version(applications: "Applications", app: "Application", at: str) -> "Version":
+def _version(applications: Applications, app: Application, at: str) -> Version:
     """Return a version by its label or its number in digits. Raise NoSuchThing."""
     version = applications.version(app.scope, app.name, at)
     if version is None:
@@ -416,11 +385,11 @@ def _version(applications: "Applications", app: "Application", at: str) -> "Vers
     return version
 
 
-def _labels_in_words(app: "Application") -> str:
+def _labels_in_words(app: Application) -> str:
     return ", ".join(f"{label} {number}" for label, number in app.labels.items())
 
 
-def _test_json(test: Any) -> "dict[str, Any] | None":
+def _test_json(test: Any) -> dict[str, Any] | None:
     return None if test is None else {**test._asdict(), "at": rfc3339(test.at)}
 
 
@@ -429,9 +398,7 @@ def _test_in_words(test: Any) -> str:
     return str(gate.get("words") or ("passed" if test.passed else "not passed"))
 
 
-def _week_in_words(week: "Week") -> tuple[str, ...]:
-    from headrace_workers.features.spend.prices import money
-
+def _week_in_words(week: Week) -> tuple[str, ...]:
     rate = f"{week.passed / week.judged:.1%} of {week.judged:,}" if week.judged else "–"
     cost = "–" if week.currency is None else f"{money(week.cost)} {week.currency}"
     return (f"{week.jobs:,}", rate, show_ms(week.p50_ms), show_ms(week.p95_ms), cost)

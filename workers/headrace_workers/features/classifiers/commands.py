@@ -3,17 +3,38 @@
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, checked_tenant, tenant_meant
 from headrace_workers.cli.output import console, put_json, say, table
+from headrace_workers.features.classifiers.card import (
+    Card,
+    check_name,
+    classifiers,
+    delete_classifier,
+    find_classifier,
+    load_classifier,
+    save_classifier,
+)
+from headrace_workers.features.classifiers.decided import DecidedRows
+from headrace_workers.features.classifiers.generator import ClassifierGenerator
+from headrace_workers.features.classifiers.training import (
+    Rule,
+    check_enough,
+    figures_of,
+    interval,
+    read_data,
+    read_rows,
+    vectors_of,
+)
+from headrace_workers.features.classifiers.training import train as learn
+from headrace_workers.models.embedders.load_embedder import load_embedder
+from headrace_workers.models.registry import model_dir
 from headrace_workers.runtime.settings import ModelSettings, home_of
-
-if TYPE_CHECKING:
-    from headrace_workers.features.classifiers.card import Card
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="the name by which jobs ask for it, as for any model")]
 _Tenant = Annotated[str | None, typer.Option("--tenant", help="only this tenant's, and those of no tenant")]
@@ -52,8 +73,6 @@ def train(
     Examples: `headrace classifier train urgent --data labels.jsonl --question urgent`; `headrace classifier train
     intent --from-decisions --tenant acme --question intent --agreement 0.97`
     """
-    from headrace_workers.features.classifiers.card import check_name
-
     home, owner = home_of(), "" if tenant is None else checked_tenant(tenant)
     if (data is None) != from_decisions:
         raise ConfigurationError("give either --data FILE or --from-decisions")
@@ -77,11 +96,7 @@ def train(
 def _trained(
     home: Path, name: str, data: Path, question: str, agreement: float, instructions: str | None, licence: str,
     owner: str, seed: int
-) -> "Card":  # fmt: skip
-    from headrace_workers.features.classifiers.card import Card, save_classifier
-    from headrace_workers.features.classifiers.training import check_enough, read_data, vectors_of
-    from headrace_workers.features.classifiers.training import train as learn
-    from headrace_workers.models.embedders.load_embedder import load_embedder
+) -> Card:  # fmt: skip
 
     embedder_name = ModelSettings.from_env().embedder
     embedder = load_embedder(home, embedder_name)
@@ -111,10 +126,6 @@ def _write_decided(path: Path, tenant: str, question: str, least: float, home: P
     """Write the tenant's decided rows as a file, and return the instructions of the question. Raise ConfigurationError
     where there are none, or the question was asked in several ways.
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.classifiers.card import classifiers
-    from headrace_workers.features.classifiers.decided import DecidedRows
-
     asked: Counter[str] = Counter()
     own = frozenset(card.alias for card in classifiers(home))
     with path.open("w", encoding="utf-8") as file:
@@ -145,12 +156,6 @@ def evaluate(
 
     Example: `headrace classifier evaluate urgent --data test.jsonl --cost 0.40`
     """
-    from headrace_workers.features.classifiers.card import find_classifier, load_classifier
-    from headrace_workers.features.classifiers.generator import ClassifierGenerator
-    from headrace_workers.features.classifiers.training import Rule, figures_of, interval, read_rows, vectors_of
-    from headrace_workers.models.embedders.load_embedder import load_embedder
-    from headrace_workers.models.registry import model_dir
-
     home = home_of()
     card, head, novelty = load_classifier(model_dir(home, name), find_classifier(home, name))
     embedder = load_embedder(home, card.embedder)
@@ -208,9 +213,6 @@ def list_all(tenant: _Tenant = None, as_json: JsonLinesOption = False) -> None:
 
     Example: `headrace classifier list --tenant acme`
     """
-    from headrace_workers.features.classifiers.card import classifiers, load_classifier
-    from headrace_workers.models.registry import model_dir
-
     home = home_of()
     found = [(card, load_classifier(model_dir(home, card.alias), card)[0]) for card in classifiers(home, tenant)]
     if as_json:
@@ -236,7 +238,5 @@ def delete(name: _Name, tenant: _Tenant = None) -> None:
 
     Example: `headrace classifier delete urgent`
     """
-    from headrace_workers.features.classifiers.card import delete_classifier
-
     delete_classifier(home_of(), name, tenant)
     say(f"{name} is deleted")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, cast
+from typing import Annotated, Any, BinaryIO, Final, cast
 
 import typer
 
@@ -17,16 +17,17 @@ from headrace_workers.cli.durations import rfc3339
 from headrace_workers.cli.options import OneJsonOption, tenant_meant
 from headrace_workers.cli.output import NoSuchThing, console, put_json, say, table, whole_file
 from headrace_workers.cli.pages import refuse_unwritable
+from headrace_workers.core.json_lines import Read, read_on
+from headrace_workers.features.datasets.clean import SMALL_WORDS, Given, Kept, Removed, Rules, Tally, cleaned
+from headrace_workers.features.datasets.duplicates import Near, evaluation_sets
+from headrace_workers.features.datasets.examples import Examples, ScoreFilter, Selection
+from headrace_workers.features.datasets.export import Split, card_of, split_examples, write_dataset
 from headrace_workers.features.moderation.commands.moderation import PolicyOption
 from headrace_workers.features.moderation.commands.moderation_try import aids_here
+from headrace_workers.features.moderation.moderator import build_moderator
 from headrace_workers.features.moderation.settings import ModerationSettings
+from headrace_workers.models.registry import list_cards
 from headrace_workers.runtime.settings import home_of
-
-if TYPE_CHECKING:
-    from headrace_workers.core.json_lines import Read
-    from headrace_workers.features.datasets.clean import Given, Removed, Tally
-    from headrace_workers.features.datasets.examples import Selection
-    from headrace_workers.features.datasets.export import Split
 
 _Source = Annotated[Path, typer.Argument(metavar="IN", help="JSON lines, plain, .gz or .zst")]
 _Target = Annotated[Path, typer.Argument(metavar="OUT", help="the lines that are kept, as they are")]
@@ -95,9 +96,6 @@ def export(
     Examples: `headrace dataset export tickets --application ticket-triage --corrected`,
     `headrace dataset export distilled --application ticket-triage --from-model large --score "right >= 0.8"`
     """
-    from headrace_workers.features.datasets.examples import ScoreFilter, Selection
-    from headrace_workers.features.datasets.export import card_of, write_dataset
-
     if teacher is not None and (approved or corrected):
         raise ConfigurationError("--from-model takes the model's own answers: leave --approved and --corrected out")
     wanted = Selection(
@@ -129,17 +127,11 @@ def export(
 
 
 def _split(
-    wanted: "Selection", policy: Path | None, language: str | None, quality: bool, tests: list[Path], **how: Any
-) -> "Split":
+    wanted: Selection, policy: Path | None, language: str | None, quality: bool, tests: list[Path], **how: Any
+) -> Split:
     """Return the cleaned answers that are wanted, split as `split_examples` does. Raises ConfigurationError where the
     tenant's texts train no model, and NoSuchThing where none is left.
     """
-    from headrace_workers.features.datasets.clean import Rules
-    from headrace_workers.features.datasets.duplicates import evaluation_sets
-    from headrace_workers.features.datasets.examples import Examples
-    from headrace_workers.features.datasets.export import split_examples
-    from headrace_workers.features.moderation.moderator import build_moderator
-
     examples = need_ledger().of(Examples)
     if not examples.may_train(wanted.tenant):
         raise ConfigurationError(
@@ -173,7 +165,7 @@ def _counts(of: dict[str, Any]) -> Iterator[tuple[str, int]]:
         yield (f"{name} ({value['licence']})", value["rows"]) if isinstance(value, dict) else (name, value)
 
 
-def _none_left(wanted: "Selection", removed: Counter[str]) -> str:
+def _none_left(wanted: Selection, removed: Counter[str]) -> str:
     where = f"of {wanted.application}" if wanted.application else f"of the tenant {wanted.tenant}"
     if removed:
         rules = ", ".join(f"{rule} {count:,}" for rule, count in removed.most_common())
@@ -185,14 +177,10 @@ def _none_left(wanted: "Selection", removed: Counter[str]) -> str:
 
 def _licences() -> dict[str, str]:
     """Return the licences of this machine's models, by their names."""
-    from headrace_workers.models.registry import list_cards
-
     return {card.alias: card.licence for card in list_cards(home_of())}
 
 
 def _checked_language(language: str | None) -> str | None:
-    from headrace_workers.features.datasets.clean import SMALL_WORDS
-
     if language is not None and language not in SMALL_WORDS:
         raise ConfigurationError(f"--language {language}: it may be {', '.join(sorted(SMALL_WORDS))}")
     return language
@@ -218,10 +206,6 @@ def clean(
 
     Example: `headrace dataset clean raw.jsonl clean.jsonl --tests eval.jsonl --language en --removed removed.jsonl`
     """
-    from headrace_workers.features.datasets.clean import Kept, Rules, Tally, cleaned
-    from headrace_workers.features.datasets.duplicates import Near, evaluation_sets
-    from headrace_workers.features.moderation.moderator import build_moderator
-
     _apart(source, target, removed)
     rules = Rules(
         moderator=build_moderator(policy or ModerationSettings.from_env().policy, aids_here()),
@@ -242,7 +226,7 @@ def clean(
     _show(tally, target, as_json)
 
 
-def _show(tally: "Tally", target: Path, as_json: bool) -> None:
+def _show(tally: Tally, target: Path, as_json: bool) -> None:
     if as_json:
         put_json(tally.document() | {"file": str(target)})
         return
@@ -254,7 +238,7 @@ def _show(tally: "Tally", target: Path, as_json: bool) -> None:
     say(f"{target}: {tally.kept:,} of {tally.read:,} lines kept")
 
 
-def _line_of(each: "Removed") -> bytes:
+def _line_of(each: Removed) -> bytes:
     fields = {"line": each.number, "rule": str(each.rule), "reason": each.reason}
     return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
 
@@ -267,11 +251,9 @@ def _apart(source: Path, target: Path, removed: Path | None) -> None:
         refuse_unwritable(path)
 
 
-def _given(path: Path) -> Iterator["Given"]:
+def _given(path: Path) -> Iterator[Given]:
     """Yield the lines of a file with something in them, and a bar on a terminal."""
     from rich.progress import wrap_file
-
-    from headrace_workers.features.datasets.clean import Given
 
     def shown(raw: io.RawIOBase) -> AbstractContextManager[BinaryIO]:
         size = path.stat().st_size
@@ -293,11 +275,8 @@ def _items(paths: list[Path], field: str | None) -> Iterator[tuple[str, str]]:
                 raise ConfigurationError(f"{path}:{line.number}: {error}") from None
 
 
-def _lines(
-    path: Path, shown: "Callable[[io.RawIOBase], AbstractContextManager[Any]]" = nullcontext
-) -> Iterator["Read"]:
+def _lines(path: Path, shown: Callable[[io.RawIOBase], AbstractContextManager[Any]] = nullcontext) -> Iterator[Read]:
     """Yield the lines of a file, compressed or not, with something in them."""
-    from headrace_workers.core.json_lines import read_on
     from headrace_workers.core.text_file import NotReadable, text_of
 
     try:

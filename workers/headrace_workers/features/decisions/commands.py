@@ -2,20 +2,25 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from headrace_producers.settings import ProducerSettings
+from headrace_schemas import HeadraceError, Message
+from headrace_schemas.decision import Choice, Predicate, Question
 from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.limits import NonEmptyText
+from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.options import OneJsonOption, tenant_meant
 from headrace_workers.cli.output import console, put_json, say, table
+from headrace_workers.features.decisions.calibration import Calibrated, CalibrationError, Row, without_labels
+from headrace_workers.features.decisions.deciding import DecisionRequest, QuestionScores, decide_all
+from headrace_workers.features.decisions.temperatures import Calibrations, digest_of, fingerprint
+from headrace_workers.models.engines.load_generator import load_generator
+from headrace_workers.models.generator import Generator
+from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.settings import home_of
-
-if TYPE_CHECKING:
-    from headrace_workers.features.decisions.calibration import Calibrated, CalibrationError, Row
-    from headrace_workers.features.decisions.prompts import Question
-    from headrace_workers.models.generator import Generator
 
 _MOST_ROWS: Final = 100_000
 _AT_ONCE: Final = 64
@@ -48,12 +53,7 @@ def calibrate(
 
     Example: `headrace decisions calibrate labelled.jsonl --model smollm2-135m-instruct`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.decisions.calibration import Calibrated, without_labels
     from headrace_workers.features.decisions.calibration import calibrate as fitted
-    from headrace_workers.features.decisions.temperatures import Calibrations, digest_of, fingerprint
-    from headrace_workers.models.engines.load_generator import load_generator
-    from headrace_workers.models.registry import Registry
 
     alias, owner, home = model or ProducerSettings.from_env().model, tenant_meant(tenant), home_of()
     lines = _choices(data) if content_free else _read(data)
@@ -95,9 +95,6 @@ _CONTENT_FREE: Final = ("N/A", "[MASK]", "-")
 
 def _choices(data: Path) -> list[_Line]:
     """Return each choice of the file once with each text without content. ConfigurationError names another question."""
-    from headrace_schemas.decision import Choice
-    from headrace_workers.features.decisions.temperatures import digest_of
-
     questions = {digest_of(question): question for _, question, _ in _read(data, labelled=False)}
     for question in questions.values():
         if not isinstance(question, Choice):
@@ -112,9 +109,6 @@ def _read(data: Path, *, labelled: bool = True) -> list[_Line]:
     import json
 
     from pydantic import TypeAdapter, ValidationError
-
-    from headrace_schemas.decision import Question
-    from headrace_schemas.limits import NonEmptyText
 
     questions: TypeAdapter[Any] = TypeAdapter(Question)
     texts: TypeAdapter[str] = TypeAdapter(NonEmptyText)
@@ -144,10 +138,8 @@ def _read(data: Path, *, labelled: bool = True) -> list[_Line]:
     return lines
 
 
-def _place(question: "Question", answer: Any) -> int:
+def _place(question: Question, answer: Any) -> int:
     """Return the place of an answer among a question's labels. ValueError if it is none of them."""
-    from headrace_schemas.decision import Choice, Predicate
-
     match question:
         case Predicate():
             if not isinstance(answer, bool):
@@ -159,17 +151,10 @@ def _place(question: "Question", answer: Any) -> int:
     return [level.label for level in question.levels].index(answer)
 
 
-def _asked(
-    generator: "Generator", lines: list[_Line], show: Callable[[int], object]
-) -> "tuple[dict[str, list[Row]], int]":
+def _asked(generator: Generator, lines: list[_Line], show: Callable[[int], object]) -> tuple[dict[str, list[Row]], int]:
     """Return the rows of each question by its digest, and how many the model did not answer. Show how many lines were
     asked.
     """
-    from headrace_schemas import HeadraceError, Message
-    from headrace_workers.features.decisions.calibration import Row
-    from headrace_workers.features.decisions.deciding import DecisionRequest, QuestionScores, decide_all
-    from headrace_workers.features.decisions.temperatures import digest_of
-
     rows: dict[str, list[Row]] = {digest_of(question): [] for _, question, _ in lines}
     refused = 0
     for start in range(0, len(lines), _AT_ONCE):
@@ -187,7 +172,7 @@ def _asked(
     return rows, refused
 
 
-def _document(question: "Question", found: "Calibrated") -> dict[str, Any]:
+def _document(question: Question, found: Calibrated) -> dict[str, Any]:
     from dataclasses import asdict
 
     document = {"name": question.name, "instructions": question.instructions, **asdict(found)}
@@ -195,11 +180,11 @@ def _document(question: "Question", found: "Calibrated") -> dict[str, Any]:
     return document | {"temperature": fitted and fitted[0], "bias": fitted and list(fitted[1])}
 
 
-def _name(question: "Question") -> str:
+def _name(question: Question) -> str:
     return question.name or question.instructions[:40]
 
 
-def _cells(question: "Question", found: "Calibrated") -> tuple[str, ...]:
+def _cells(question: Question, found: Calibrated) -> tuple[str, ...]:
     temperature = bias = "–"
     if found.calibration is not None:
         temperature = f"{found.calibration.temperature:.2f}" + (" (of the model)" if found.shared else "")
@@ -213,5 +198,5 @@ def _cells(question: "Question", found: "Calibrated") -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _error(error: "CalibrationError | None") -> str:
+def _error(error: CalibrationError | None) -> str:
     return "–" if error is None else f"{error.value:.3f} ({error.low:.3f} to {error.high:.3f})"

@@ -4,20 +4,37 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
+from headrace_workers.cli.connections import find_ledger
 from headrace_workers.cli.durations import parse_duration
+from headrace_workers.cli.jobfile import JobFile
 from headrace_workers.cli.output import console, hush_kafka, put, put_json, say, table, without_controls, write_file
+from headrace_workers.core.job_defaults import Defaults
+from headrace_workers.features.batches.commands.receipt_file import ReceiptFile
+from headrace_workers.features.batches.commands.run import ByContent
 from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry, models_for
+from headrace_workers.features.evals.analysis import Gate, analyse, judge_gate
+from headrace_workers.features.evals.outcomes import opened, read_outcomes
+from headrace_workers.features.evals.plan import Plan, read_dataset
+from headrace_workers.features.evals.report import (
+    SCORES_IN_SHORT,
+    markdown,
+    reason_lines,
+    report_lines,
+    short_score_rows,
+    summary,
+    verdict_lines,
+)
+from headrace_workers.features.evals.report_page import report_page
+from headrace_workers.features.evals.run_file import read_run
+from headrace_workers.features.generation.commands.serving import ends_on_sigterm, need_models
+from headrace_workers.features.quality.store import Labels
 from headrace_workers.runtime.settings import ModelSettings
-
-if TYPE_CHECKING:
-    from headrace_workers.features.evals.analysis import Gate
-    from headrace_workers.features.evals.plan import Plan
 
 _PINNED, _JOBS, _RECEIPTS = "run.json", "jobs.jsonl", "receipts.jsonl"
 _HTML, _JSON, _MARKDOWN = "report.html", "report.json", "report.md"
@@ -68,10 +85,6 @@ def evaluate(
 
     Example: `headrace evaluate run.toml -o report --gate "B >= A - 0.02"`
     """
-    from headrace_workers.features.evals.analysis import Gate
-    from headrace_workers.features.evals.plan import Plan, read_dataset
-    from headrace_workers.features.evals.run_file import read_run
-
     hush_kafka()
     settings = ProducerSettings.from_env()
     run = read_run(file, settings.model)
@@ -99,10 +112,8 @@ class Reported(NamedTuple):
     passed: bool
 
 
-def carry_out(plan: "Plan", output: Path | None, bound: "Gate | None", serving: Serving, *, as_json: bool) -> Reported:
+def carry_out(plan: Plan, output: Path | None, bound: Gate | None, serving: Serving, *, as_json: bool) -> Reported:
     """Run a plan in its folder, write the report, and print its summary."""
-    from headrace_workers.features.generation.commands.serving import ends_on_sigterm
-
     folder = output or Path(f"{_as_folder(plan.run.name)}-{plan.identity[:10]}")
     with ends_on_sigterm():
         _pin(plan, folder)
@@ -115,7 +126,7 @@ def _as_folder(name: str) -> str:
     return _NO_FOLDER.sub("-", name).strip("-.")[:_LONGEST_FOLDER] or "evaluation"
 
 
-def _pin(plan: "Plan", folder: Path) -> None:
+def _pin(plan: Plan, folder: Path) -> None:
     """Write down what the run is before it sends anything. Raise AnotherRun if the folder holds another run."""
     pinned = folder / _PINNED
     text = json.dumps({"identity": plan.identity, **plan.pinned}, ensure_ascii=False, indent=1)
@@ -134,7 +145,7 @@ def _pin(plan: "Plan", folder: Path) -> None:
         raise ConfigurationError(f"{folder} cannot be written: {error.strerror}; choose another with -o") from error
 
 
-def _same_run(plan: "Plan", there: dict[str, Any], folder: Path) -> None:
+def _same_run(plan: Plan, there: dict[str, Any], folder: Path) -> None:
     if there.get("identity") == plan.identity:
         return
     mine = plan.pinned
@@ -146,14 +157,8 @@ def _same_run(plan: "Plan", there: dict[str, Any], folder: Path) -> None:
     )
 
 
-def _answer(plan: "Plan", folder: Path, serving: Serving) -> None:
+def _answer(plan: Plan, folder: Path, serving: Serving) -> None:
     """Bring all jobs that have not ended to their ends."""
-    from headrace_workers.cli.jobfile import JobFile
-    from headrace_workers.core.job_defaults import Defaults
-    from headrace_workers.features.batches.commands.receipt_file import ReceiptFile
-    from headrace_workers.features.batches.commands.run import ByContent
-    from headrace_workers.features.generation.commands.serving import need_models
-
     with (folder / _JOBS).open("rb") as stream, ReceiptFile(folder / _RECEIPTS) as receipts:
         jobs = JobFile(stream, _JOBS, Defaults(""), ByContent())
         entries = jobs.check()
@@ -177,11 +182,8 @@ def _answer(plan: "Plan", folder: Path, serving: Serving) -> None:
             raise
 
 
-def _labels(plan: "Plan") -> list[Any]:
+def _labels(plan: Plan) -> list[Any]:
     """Return people's labels of the tenant's jobs if a ledger is found. A report is written in any case."""
-    from headrace_workers.cli.connections import find_ledger
-    from headrace_workers.features.quality.store import Labels
-
     try:
         ledger = find_ledger()
         return [] if ledger is None else list(ledger.of(Labels).all(plan.tenant))
@@ -190,21 +192,8 @@ def _labels(plan: "Plan") -> list[Any]:
         return []
 
 
-def _report(plan: "Plan", folder: Path, bound: "Gate | None", *, as_json: bool) -> Reported:
+def _report(plan: Plan, folder: Path, bound: Gate | None, *, as_json: bool) -> Reported:
     """Write the report in its three forms and print its summary."""
-    from headrace_workers.features.evals.analysis import analyse, judge_gate
-    from headrace_workers.features.evals.outcomes import opened, read_outcomes
-    from headrace_workers.features.evals.report import (
-        SCORES_IN_SHORT,
-        markdown,
-        reason_lines,
-        report_lines,
-        short_score_rows,
-        summary,
-        verdict_lines,
-    )
-    from headrace_workers.features.evals.report_page import report_page
-
     with opened(folder / _RECEIPTS, plan.jobs) as receipts:
         outcomes = read_outcomes(plan, receipts)
         analysis = analyse(plan, outcomes, _labels(plan))

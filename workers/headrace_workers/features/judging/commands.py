@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 from uuid import uuid4
 
 import typer
@@ -19,18 +19,41 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.cli.connections import need_ledger, running
 from headrace_workers.cli.durations import milliseconds, parse_time
+from headrace_workers.cli.jobfile import JobFile
 from headrace_workers.cli.options import OneJsonOption, limit_option
 from headrace_workers.cli.output import console, put_json, say, table
+from headrace_workers.cli.receipts import Receipt
+from headrace_workers.core.job_defaults import Defaults
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.batches.commands.batch_files import deployment
+from headrace_workers.features.batches.commands.receipt_file import ReceiptFile, read_receipts
+from headrace_workers.features.batches.commands.run import ByContent
+from headrace_workers.features.batches.commands.run_jobs import TRIAL, ThisRun, carry
+from headrace_workers.features.cache.commands.bench import progress, tell_quality
+from headrace_workers.features.cache.commands.labelled_questions import read_labelled
+from headrace_workers.features.generation.commands.serving import ends_on_sigterm, need_models
+from headrace_workers.features.generation.parts import bounded
+from headrace_workers.features.judging.criterion_trial import (
+    KINDS,
+    Past,
+    Trial,
+    asked_by,
+    past_of,
+    read_criterion,
+    tried,
+)
+from headrace_workers.features.judging.groundedness.claim_quality import LabelledClaim, measure_claims
+from headrace_workers.features.judging.judge_probe import Measure, Probe
+from headrace_workers.features.judging.judge_probe import probe as ask
+from headrace_workers.features.judging.scores import Subject
+from headrace_workers.features.knowledge.commands import embedder_here
+from headrace_workers.features.knowledge.load_verifier import load_verifier_here
+from headrace_workers.features.moderation.store import ModeratedJobs, Span
+from headrace_workers.models.engines.load_generator import load_generator
+from headrace_workers.models.generator import Generator
+from headrace_workers.models.verifiers.measured import judge_fault, note_probe
 from headrace_workers.runtime.settings import ModelSettings, home_of, names_a_deployment
-
-if TYPE_CHECKING:
-    from headrace_workers.cli.jobfile import JobFile
-    from headrace_workers.cli.receipts import Receipt
-    from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.features.judging.criterion_trial import Past, Trial
-    from headrace_workers.features.judging.judge_probe import Measure, Probe
-    from headrace_workers.features.moderation.store import ModeratedJobs, Span
-    from headrace_workers.models.generator import Generator
+from headrace_workers.stats.estimates import Undefined
 
 _EVIDENCE: Final = ("evidence", "context", "premise")
 _CLAIM: Final = ("claim", "sentence", "hypothesis")
@@ -53,13 +76,6 @@ def groundedness(
 
     Example: `headrace judge groundedness claims.jsonl --verify sentence-transformers:./my-nli-model`
     """
-    from headrace_workers.features.cache.commands.bench import progress, tell_quality
-    from headrace_workers.features.cache.commands.labelled_questions import read_labelled
-    from headrace_workers.features.judging.groundedness.claim_quality import LabelledClaim, measure_claims
-    from headrace_workers.features.knowledge.commands import embedder_here
-    from headrace_workers.features.knowledge.load_verifier import load_verifier_here
-    from headrace_workers.runtime.settings import home_of
-
     claims = [
         LabelledClaim(each.first, each.second, each.holds)
         for each in read_labelled(file, _EVIDENCE, _CLAIM, _SUPPORTED)
@@ -93,19 +109,12 @@ def need_deployment() -> None:
         )
 
 
-def judge_by_queue(found: Iterable["Past"], criterion: Criterion, trial: "Trial") -> None:
+def judge_by_queue(found: Iterable[Past], criterion: Criterion, trial: Trial) -> None:
     """Let the deployment judge all outputs by this criterion, and count the scores.
 
     Each call starts over; if it is interrupted, unfinished jobs are cancelled. Jobs belong to the tenants of their
     outputs. Texts are kept on the disk, not in memory.
     """
-    from headrace_workers.cli.jobfile import JobFile
-    from headrace_workers.core.job_defaults import Defaults
-    from headrace_workers.features.batches.commands.receipt_file import ReceiptFile, read_receipts
-    from headrace_workers.features.batches.commands.run import ByContent
-    from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry
-    from headrace_workers.features.generation.commands.serving import ends_on_sigterm
-
     call = f"{_TRIAL} {uuid4()}"
     _tell_of_others()
     with ends_on_sigterm(), tempfile.TemporaryDirectory(prefix="headrace-") as folder:
@@ -128,9 +137,6 @@ def judge_by_queue(found: Iterable["Past"], criterion: Criterion, trial: "Trial"
 
 def _tell_of_others() -> None:
     """Name what an earlier call has left at work: one that was killed could cancel nothing."""
-    from headrace_workers.features.batches.commands.batch_files import deployment
-    from headrace_workers.features.batches.commands.run_jobs import TRIAL
-
     with deployment() as here:
         for batch in here.batches.unfinished():
             if batch.cancelling_at is None and json.loads(batch.metadata).get(TRIAL) == _TRIAL:
@@ -139,7 +145,7 @@ def _tell_of_others() -> None:
                 )
 
 
-def _lines(found: Iterable["Past"], criterion: Criterion, said: list[Said]) -> Iterator[bytes]:
+def _lines(found: Iterable[Past], criterion: Criterion, said: list[Said]) -> Iterator[bytes]:
     """Yield the jobs as lines; append the earlier scores of each to `said`, in the same order."""
     for past in found:
         subject = past.subject
@@ -161,18 +167,15 @@ def _lines(found: Iterable["Past"], criterion: Criterion, said: list[Said]) -> I
         yield b'{"kind":"evaluation",' + value[1:] + b"\n"
 
 
-def _past_judged(jobs: "JobFile", entry: Any, said: Said) -> "Past":
+def _past_judged(jobs: JobFile, entry: Any, said: Said) -> Past:
     """Return an output and its scores from its record."""
-    from headrace_workers.features.judging.criterion_trial import Past
-    from headrace_workers.features.judging.scores import Subject
-
     job, _ = jobs.read(entry)
     assert isinstance(job, EvaluationJob)  # noqa: S101 - written above
     job_id, value, not_judged = said
     return Past(job_id, job.tenant, Subject(job.output, ()), value, not_judged)
 
 
-def _score(receipt: "Receipt", criterion: Criterion) -> Score:
+def _score(receipt: Receipt, criterion: Criterion) -> Score:
     """Return the score; a job that died has no score, with the reason."""
     event = receipt.event
     if isinstance(event, Result) and event.judge is not None and event.judge.scores:
@@ -220,9 +223,6 @@ def try_criterion(
 
     Example: `headrace judge try polite.toml --on outputs --since 7d`
     """
-    from headrace_workers.features.judging.criterion_trial import KINDS, Trial, read_criterion
-    from headrace_workers.features.moderation.store import ModeratedJobs, Span
-
     criterion = read_criterion(file)
     if isinstance(criterion, Grounded):
         raise ConfigurationError(f"{file}: grounded cannot be tried: it has no options that change its value")
@@ -246,13 +246,8 @@ def try_criterion(
         _show_trial(trial, file, called, since)
 
 
-def _ask_deployment(
-    past: "Iterator[Past]", total: int, criterion: "Criterion", model: str | None, trial: "Trial"
-) -> None:
+def _ask_deployment(past: Iterator[Past], total: int, criterion: Criterion, model: str | None, trial: Trial) -> None:
     """Let those judge who hold the model anyhow."""
-    from headrace_workers.features.generation.commands.serving import need_models
-    from headrace_workers.features.judging.criterion_trial import asked_by
-
     need_deployment()
     if not total:
         return
@@ -264,18 +259,12 @@ def _ask_deployment(
 
 
 def _ask_here(
-    ledger: "Ledger", past: "Iterator[Past]", total: int, criterion: "Criterion", model: str | None, trial: "Trial"
+    ledger: Ledger, past: Iterator[Past], total: int, criterion: Criterion, model: str | None, trial: Trial
 ) -> None:
     """Judge in this process, with a copy of the weights where a model is asked."""
-    from headrace_workers.features.judging.criterion_trial import tried
-
     generator: Generator | None = None
     fault: str | None = None
     if total and isinstance(criterion, Rubric | Pairwise):
-        from headrace_workers.features.generation.parts import bounded
-        from headrace_workers.models.engines.load_generator import load_generator
-        from headrace_workers.models.verifiers.measured import judge_fault
-
         generator = bounded(load_generator(home_of(), _alias(criterion, model)), ledger)
         if not ModelSettings.from_env().accept_untrusted:
             fault = judge_fault(home_of(), generator.alias)
@@ -286,23 +275,19 @@ def _ask_here(
             status.update(f"judging: {done:,} of {total:,} outputs")
 
 
-def _alias(criterion: "Criterion", model: str | None) -> str:
+def _alias(criterion: Criterion, model: str | None) -> str:
     """Return the model that answers."""
     named: str | None = getattr(criterion, "model", None)
     return model or named or ModelSettings.from_env().judge_model or ProducerSettings.from_env().model
 
 
-def _past_outputs(jobs: "ModeratedJobs", span: "Span", kind: str, limit: int, called: str) -> "Iterator[Past]":
-    from headrace_workers.features.judging.criterion_trial import past_of
-
+def _past_outputs(jobs: ModeratedJobs, span: Span, kind: str, limit: int, called: str) -> Iterator[Past]:
     for row in jobs.ended(span, kind, limit):
         if (past := past_of(row.id, kind, bytes(row.payload), bytes(row.terminal), called)) is not None:
             yield past
 
 
-def _trial_document(trial: "Trial", criterion: "Criterion", called: str) -> dict[str, Any]:
-    from headrace_workers.stats.estimates import Undefined
-
+def _trial_document(trial: Trial, criterion: Criterion, called: str) -> dict[str, Any]:
     drift, mean = trial.drift, trial.mean
     document: dict[str, Any] = {
         "criterion": criterion.key, "version": criterion.version, "against": called, "tried": trial.tried,
@@ -319,9 +304,7 @@ def _trial_document(trial: "Trial", criterion: "Criterion", called: str) -> dict
     return {**document, "drift": drift.difference, "low": drift.interval.low, "high": drift.interval.high}
 
 
-def _show_trial(trial: "Trial", file: Path, called: str, since: str) -> None:
-    from headrace_workers.stats.estimates import Undefined
-
+def _show_trial(trial: Trial, file: Path, called: str, since: str) -> None:
     if not trial.tried:
         say(f"there is no output since {since} that could be judged")
         return
@@ -375,10 +358,6 @@ def probe(
 
     Example: `headrace judge probe --model smollm2-135m-instruct`
     """
-    from headrace_workers.features.judging.judge_probe import probe as ask
-    from headrace_workers.models.engines.load_generator import load_generator
-    from headrace_workers.models.verifiers.measured import note_probe
-
     alias = model or ModelSettings.from_env().judge_model or ProducerSettings.from_env().model
     generator = load_generator(home_of(), alias, needs_logprobs=True)
     with console().status(f"asking {alias}"):
@@ -390,7 +369,7 @@ def probe(
         _show_probe(alias, found)
 
 
-def _show_probe(alias: str, found: "Probe") -> None:
+def _show_probe(alias: str, found: Probe) -> None:
     rows = [(measure.name, *_cells(measure), _holds(measure)) for measure in found.measures]
     columns = ("of its verdicts", "share", "interval", "wanted", "")
     console(data=True).print(table(None, columns, rows, right=("share",)))
@@ -399,9 +378,7 @@ def _show_probe(alias: str, found: "Probe") -> None:
     say(_words(found))
 
 
-def _cells(each: "Measure") -> tuple[str, str, str]:
-    from headrace_workers.stats.estimates import Undefined
-
+def _cells(each: Measure) -> tuple[str, str, str]:
     wanted = "" if each.more_is_better is None else "≥ " if each.more_is_better else "≤ "
     if isinstance(each.found, Undefined):
         return "–", each.found.reason, f"{wanted}{each.bound:g}"
@@ -409,16 +386,16 @@ def _cells(each: "Measure") -> tuple[str, str, str]:
     return f"{each.found.value:.2f}", f"{interval.low:.2f} to {interval.high:.2f}", f"{wanted}{each.bound:g}"
 
 
-def _holds(each: "Measure") -> str:
+def _holds(each: Measure) -> str:
     return {True: "yes", False: "no", None: "cannot tell" if each.more_is_better is not None else "no sign"}[each.holds]
 
 
-def _words(found: "Probe") -> str:
+def _words(found: Probe) -> str:
     """Return advice in a sentence."""
     return _fault(found) or "nothing here speaks against it; label answers of your own before a decision hangs on it"
 
 
-def _fault(found: "Probe") -> str | None:
+def _fault(found: Probe) -> str | None:
     """Return why a model is no judge; None if nothing speaks against it."""
     missed = [measure.name for measure in found.measures if measure.holds is False]
     if found.unanswered * 2 > found.asked:
@@ -429,7 +406,7 @@ def _fault(found: "Probe") -> str | None:
     return None
 
 
-def _probe_document(alias: str, found: "Probe") -> dict[str, object]:
+def _probe_document(alias: str, found: Probe) -> dict[str, object]:
     from dataclasses import asdict
 
     measures = [{**asdict(measure), "holds": measure.holds} for measure in found.measures]

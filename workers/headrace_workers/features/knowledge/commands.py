@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from headrace_schemas.errors import ConfigurationError
@@ -18,15 +20,28 @@ from headrace_workers.cli.asking import MetaOption, WhereOption, attributes_of, 
 from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, checked_tenant, limit_option, tenant_meant
 from headrace_workers.cli.output import be_sure, console, flush, printable, put_json, put_view, say, table
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.pipeline.task import pieces
+from headrace_workers.features.knowledge import views as tables
+from headrace_workers.features.knowledge.documents import DocumentRefused
+from headrace_workers.features.knowledge.intake import Intake, Status, Taken
+from headrace_workers.features.knowledge.passages import Passages
+from headrace_workers.features.knowledge.reading import Reader, find_files
+from headrace_workers.features.knowledge.relevance_floor import everyday_questions
+from headrace_workers.features.knowledge.settings import KnowledgeSettings
+from headrace_workers.features.knowledge.store.documents import KnowledgeBases
+from headrace_workers.features.knowledge.views import (
+    FoundPassage,
+    KnowledgeBase,
+    KnowledgeDocument,
+    TakenDocument,
+    names_told,
+    passed_words,
+    tally_words,
+)
+from headrace_workers.models.embedders.embedder import CountsTokens, Embedder
+from headrace_workers.models.embedders.load_embedder import load_embedder
 from headrace_workers.runtime.settings import ModelSettings, home_of
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.features.knowledge.intake import Status
-    from headrace_workers.models.embedders.embedder import Embedder
 
 _MOST_BYTES = 10_000_000  # of a file of questions
 _STEPS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
@@ -60,10 +75,6 @@ def floor(
 
     Example: `headrace knowledge floor handbook --questions questions.txt`
     """
-    from headrace_workers.features.knowledge.passages import Passages
-    from headrace_workers.features.knowledge.relevance_floor import everyday_questions
-    from headrace_workers.features.knowledge.settings import KnowledgeSettings
-
     base, owner, set_by_hand = named(name), tenant_meant(tenant), KnowledgeSettings.from_env().relevance
     asked = None if questions is None else _questions(questions)
     strange = everyday_questions() if foreign is None else _questions(foreign)
@@ -91,7 +102,7 @@ def floor(
         say(f"HEADRACE_RELEVANCE sets {set_by_hand:g} for all bases: that is used")
 
 
-def _measured(floor: float, far: "NDArray[np.float32]", near: "NDArray[np.float32] | None") -> _Floor:
+def _measured(floor: float, far: NDArray[np.float32], near: NDArray[np.float32] | None) -> _Floor:
     return _Floor(floor, float((far >= floor).mean()), None if near is None else float((near < floor).mean()))
 
 
@@ -150,10 +161,6 @@ def add(
     Examples: `headrace knowledge add handbook docs/ 'contracts/*.pdf'`,
     `headrace knowledge add handbook de/ --meta language=de --meta year=2026`
     """
-    from headrace_workers.features.knowledge.intake import Intake, Taken
-    from headrace_workers.features.knowledge.reading import Reader, find_files
-    from headrace_workers.features.knowledge.views import TakenDocument, passed_words, tally_words
-
     base, owner, attributes = named(name), tenant_meant(tenant), attributes_of(meta)
     ledger, embedder = need_ledger(), embedder_here()
     there, count, missing = _there(paths)
@@ -196,10 +203,6 @@ def list_bases(
 
     Example: `headrace knowledge list`
     """
-    from headrace_workers.features.knowledge import views as tables
-    from headrace_workers.features.knowledge.store.documents import KnowledgeBases
-    from headrace_workers.features.knowledge.views import KnowledgeBase
-
     bases = need_ledger().of(KnowledgeBases).bases(None if tenant is None else checked_tenant(tenant))
     found = [KnowledgeBase.of(base) for base in bases]
     if as_json:
@@ -224,10 +227,6 @@ def show(
 
     Example: `headrace knowledge show handbook`
     """
-    from headrace_workers.features.knowledge import views as tables
-    from headrace_workers.features.knowledge.store.documents import KnowledgeBases
-    from headrace_workers.features.knowledge.views import KnowledgeDocument
-
     base, owner = named(name), tenant_meant(tenant)
     ledger = need_ledger()
     documents = map(KnowledgeDocument.of, _documents(ledger, base, owner))
@@ -261,10 +260,6 @@ def search(
     Examples: `headrace knowledge search handbook "how many days of leave are there?" -k 3`,
     `headrace knowledge search handbook "notice" --where language=en --where 'year>=2025'`
     """
-    from headrace_workers.features.knowledge import views as tables
-    from headrace_workers.features.knowledge.passages import Passages
-    from headrace_workers.features.knowledge.views import FoundPassage
-
     base, owner, wanted = named(name), tenant_meant(tenant), filter_of(where)
     if not query.strip():
         raise ConfigurationError("the query is empty: give a question or words")
@@ -307,9 +302,6 @@ def remove(
 
     Examples: `headrace knowledge remove handbook docs/old.md`, `headrace knowledge remove handbook --yes`
     """
-    from headrace_workers.features.knowledge.store.documents import KnowledgeBases
-    from headrace_workers.features.knowledge.views import names_told
-
     base, owner = named(name), tenant_meant(tenant)
     ledger = need_ledger()
     wanted = set(documents or ())
@@ -344,18 +336,13 @@ def named(name: str) -> str:
         raise ConfigurationError(f"{name!r} is not a knowledge base's name: it {words}") from None
 
 
-def embedder_here() -> "Embedder":
+def embedder_here() -> Embedder:
     """Return the embedder that HEADRACE_EMBEDDER names."""
-    from headrace_workers.models.embedders.load_embedder import load_embedder
-
     return load_embedder(home_of(), ModelSettings.from_env().embedder)
 
 
-def _counter(embedder: "Embedder") -> Callable[[str], int]:
+def _counter(embedder: Embedder) -> Callable[[str], int]:
     """Return the embedder's own count of tokens if it has one, else an estimate."""
-    from headrace_workers.core.pipeline.task import pieces
-    from headrace_workers.models.embedders.embedder import CountsTokens
-
     return embedder.count_tokens if isinstance(embedder, CountsTokens) else pieces
 
 
@@ -364,9 +351,6 @@ def _there(paths: Iterable[str]) -> tuple[list[str], int, dict[str, str]]:
 
     The paths are walked twice, since a list of very many files would be large. Missing and skipped files are printed.
     """
-    from headrace_workers.features.knowledge.documents import DocumentRefused
-    from headrace_workers.features.knowledge.reading import find_files
-
     there, count, missing = list[str](), 0, dict[str, str]()
     for path in paths:
         try:
@@ -380,10 +364,8 @@ def _there(paths: Iterable[str]) -> tuple[list[str], int, dict[str, str]]:
     return there, count, missing
 
 
-def _documents(ledger: "Ledger", base: str, tenant: str) -> Iterator[Any]:
+def _documents(ledger: Ledger, base: str, tenant: str) -> Iterator[Any]:
     """Yield all documents of a base, in order of name. Exit with code 1 if there is no such base."""
-    from headrace_workers.features.knowledge.store.documents import KnowledgeBases
-
     first = ledger.of(KnowledgeBases).documents(tenant, base, "", _AT_ONCE)
     if not first:
         say(f"{tenant} has no knowledge base {base!r}: `headrace knowledge list` shows all, --tenant names another's")
@@ -391,9 +373,7 @@ def _documents(ledger: "Ledger", base: str, tenant: str) -> Iterator[Any]:
     return _paged(ledger, base, tenant, first)
 
 
-def _paged(ledger: "Ledger", base: str, tenant: str, page: list[Any]) -> Iterator[Any]:
-    from headrace_workers.features.knowledge.store.documents import KnowledgeBases
-
+def _paged(ledger: Ledger, base: str, tenant: str, page: list[Any]) -> Iterator[Any]:
     while page:
         yield from page
         page = ledger.of(KnowledgeBases).documents(tenant, base, page[-1].name, _AT_ONCE)

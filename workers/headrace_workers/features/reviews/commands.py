@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -15,12 +15,13 @@ from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option, tenant_meant
 from headrace_workers.cli.output import Line, NoSuchThing, console, printable, put, put_json, put_view, say, table
-
-if TYPE_CHECKING:  # they load the database
-    from headrace_workers.features.reviews.decision import Person
-    from headrace_workers.features.reviews.rules import ReviewRules
-    from headrace_workers.features.reviews.store import Item, Reviews
-    from headrace_workers.features.reviews.views import ShownItem
+from headrace_workers.features.reviews.decision import NoSuchItem, Person, decision_of
+from headrace_workers.features.reviews.hooks import ReviewQueue
+from headrace_workers.features.reviews.progress import ReviewProgress
+from headrace_workers.features.reviews.rules import ReviewRules, parse_rules, text_of
+from headrace_workers.features.reviews.store import Item, Reviews
+from headrace_workers.features.reviews.terminal import review
+from headrace_workers.features.reviews.views import ReviewedItem, ReviewItem, ShownItem
 
 _YES: Final = {"yes": 1.0, "y": 1.0, "true": 1.0, "no": 0.0, "n": 0.0, "false": 0.0}
 _LONGEST_NAME: Final = 256
@@ -56,7 +57,6 @@ def next_item(
             raise NothingToReview("no item waits for you: `headrace review list` shows all items")
         put_view(_view(item))
         return
-    from headrace_workers.features.reviews.terminal import review
 
     say(f"{review(reviews, person, rule):,} decided")
 
@@ -86,9 +86,6 @@ def decide(
 
     Examples: `headrace review decide ITEM --label polite=yes`, `headrace review decide ITEM --release`
     """
-    from headrace_workers.features.reviews.decision import decision_of
-    from headrace_workers.features.reviews.views import ReviewedItem
-
     actions = [name for name, given in (("release", release), ("withhold", withhold), ("correct", correct)) if given]
     if len(actions) > 1:
         raise ConfigurationError(f"--{actions[0]} and --{actions[1]}: give one of them")
@@ -149,8 +146,6 @@ def list_items(
 
     Example: `headrace review list --state open --rule audit`
     """
-    from headrace_workers.features.reviews.views import ReviewedItem, ReviewItem
-
     if mine and (state or rule):
         raise ConfigurationError("--mine lists all that you decided: leave --state and --rule out")
     person, reviews = _person(tenant, who), _reviews()
@@ -198,8 +193,6 @@ def stats(tenant: _TenantOption = None, as_json: OneJsonOption = False) -> None:
 
     Example: `headrace review stats`
     """
-    from headrace_workers.features.reviews.progress import ReviewProgress
-
     found = need_ledger().of(ReviewProgress).of(tenant_meant(tenant))
     if as_json:
         put_view(found)
@@ -220,7 +213,7 @@ def _cell(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _ids(reviews: "Reviews", tenant: str, state: str | None, rule: str | None) -> Iterator[str]:
+def _ids(reviews: Reviews, tenant: str, state: str | None, rule: str | None) -> Iterator[str]:
     """Yield the ids of the items about ended answers, the newest first."""
     after: str | None = None
     while rows := reviews.items(tenant, state, rule, after, _EXPORTED_AT_ONCE):
@@ -228,26 +221,20 @@ def _ids(reviews: "Reviews", tenant: str, state: str | None, rule: str | None) -
         after = rows[-1].id
 
 
-def _reviews() -> "Reviews":
-    from headrace_workers.features.reviews.store import Reviews
-
+def _reviews() -> Reviews:
     return need_ledger().of(Reviews)
 
 
 @contextmanager
 def _known(item: str) -> Iterator[None]:
     """Raise NoSuchThing where the tenant has no such item."""
-    from headrace_workers.features.reviews.decision import NoSuchItem
-
     try:
         yield
     except NoSuchItem:
         raise NoSuchThing(f"{item}: there is no such review item; `headrace review list` shows items") from None
 
 
-def _person(tenant: str | None, who: str | None) -> "Person":
-    from headrace_workers.features.reviews.decision import Person
-
+def _person(tenant: str | None, who: str | None) -> Person:
     name = getpass.getuser() if who is None else who
     if not name.strip() or len(name) > _LONGEST_NAME or "\x00" in name:
         raise ConfigurationError(f"--who is {name[:80]!r}; it must be 1 to {_LONGEST_NAME} characters")
@@ -282,9 +269,7 @@ def _text_of(file: str) -> str:
         raise ConfigurationError(f"{file} cannot be read: {error}") from None
 
 
-def _view(item: "Item", *, for_tool: bool = False) -> "ShownItem":
-    from headrace_workers.features.reviews.views import ShownItem
-
+def _view(item: Item, *, for_tool: bool = False) -> ShownItem:
     return ShownItem.seen(item, for_tool=for_tool)
 
 
@@ -300,9 +285,6 @@ def show_rules(
 
     Example: `headrace review rules --file reviews.toml`
     """
-    from headrace_workers.features.reviews.hooks import ReviewQueue
-    from headrace_workers.features.reviews.rules import parse_rules, text_of
-
     if file is not None:
         _put_rules(parse_rules(text_of(file, required=True), str(file)), as_json)
         return
@@ -318,7 +300,7 @@ def show_rules(
         raise typer.Exit(1)
 
 
-def _put_rules(rules: "ReviewRules", as_json: bool, **told: Any) -> None:
+def _put_rules(rules: ReviewRules, as_json: bool, **told: Any) -> None:
     if as_json:
         put_json({**rules.model_dump(mode="json", exclude_none=True), **told})
         return

@@ -1,21 +1,26 @@
 """`headrace budgets` and `headrace cost`: how much money tenants may spend, and what models cost."""
 
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
 import typer
 from pydantic import BaseModel
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import Moment
 from headrace_workers.cli.options import JsonLinesOption, checked_tenant, limit_option
 from headrace_workers.cli.output import NoSuchThing, console, put_view, say, table
+from headrace_workers.core.ledger.charges import UNKNOWN
 from headrace_workers.features.access.commands import period_of
+from headrace_workers.features.access.store.keys import ApiKeys
+from headrace_workers.features.access.store.quota_rows import Quota
+from headrace_workers.features.access.store.quotas import Quotas
+from headrace_workers.features.spend.prices import DeploymentPrices, micro, money
 from headrace_workers.features.spend.settings import SpendSettings
-
-if TYPE_CHECKING:  # they load the database
-    from headrace_workers.features.access.store.quota_rows import Quota
-    from headrace_workers.features.spend.store import By
+from headrace_workers.features.spend.store import By, Spending
+from headrace_workers.models.registry import Registry
+from headrace_workers.runtime.settings import home_of
 
 
 class CostRow(BaseModel):
@@ -48,7 +53,7 @@ class Budget(BaseModel):
     ends_at: Moment
 
     @classmethod
-    def of(cls, quota: "Quota") -> Self:
+    def of(cls, quota: Quota) -> Self:
         """Return the view of a budget."""
         return cls(
             tenant=quota.tenant,
@@ -81,11 +86,6 @@ def set_budget(
 
     Example: `headrace budgets set shop --most 250 --per month`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.access.store.keys import ApiKeys
-    from headrace_workers.features.access.store.quotas import Quotas
-    from headrace_workers.features.spend.prices import micro, money
-
     ledger = need_ledger()
     period = period_of(per)
     found = ledger.of(ApiKeys).find([key]).get(key) if key else None
@@ -102,11 +102,6 @@ def set_budget(
 
 def _say_what_has_no_price() -> None:
     """Say which models jobs under a budget may not use."""
-    from headrace_workers.core.ledger.charges import UNKNOWN
-    from headrace_workers.features.spend.prices import DeploymentPrices
-    from headrace_workers.models.registry import Registry
-    from headrace_workers.runtime.settings import home_of
-
     registry = Registry(home_of())
     prices = DeploymentPrices(registry, SpendSettings.from_env())
     refused = [alias for alias in registry.aliases() if prices.price(alias) is UNKNOWN]
@@ -135,10 +130,6 @@ def list_budgets(
 
     Example: `headrace budgets list --tenant shop`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.access.store.quotas import Quotas
-    from headrace_workers.features.spend.prices import money
-
     found = need_ledger().of(Quotas).find(None if tenant is None else [tenant], unit="money", limit=limit + 1)
     budgets = [Budget.of(quota) for quota in found[:limit]]
     if as_json:
@@ -166,9 +157,6 @@ def remove_budget(
 
     Example: `headrace budgets remove shop --per month`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.access.store.quotas import Quotas
-
     period = None if per is None else period_of(per)
     if not need_ledger().of(Quotas).remove(tenant, unit="money", key_id=key, period=period):
         raise NoSuchThing("there is no such budget: `headrace budgets list` shows all")
@@ -195,9 +183,6 @@ def cost(
 
     Examples: `headrace cost --by tenant,model`, `headrace cost --by day --tenant shop --days 7`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.spend.store import Spending
-
     names = _names(by)
     today = datetime.now(UTC).date()
     first = today - timedelta(days=days - 1)
@@ -214,7 +199,7 @@ def cost(
         say(f"no job that called a model has ended since {first}")
 
 
-def _names(by: str) -> "list[By]":
+def _names(by: str) -> list[By]:
     names = [name.strip() for name in by.split(",") if name.strip()]
     for name in names:
         if name not in _COLUMNS:
@@ -228,7 +213,5 @@ def _text(row: CostRow, name: str) -> str:
 
 
 def _figures(row: CostRow) -> tuple[str, str, str, str]:
-    from headrace_workers.features.spend.prices import money
-
     cost, bound = ("unknown", "") if row.currency is None else (f"{money(row.amount)} {row.currency}", money(row.bound))
     return f"{row.calls:,}", cost, bound, f"{row.unknown_calls:,}"

@@ -4,21 +4,25 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
+from sqlalchemy import Row
 
+from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import show_ms, show_seconds
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
 from headrace_workers.cli.output import NoSuchThing, console, flush, printable, put, put_json, put_view, say, table
+from headrace_workers.core.ledger.cancellation import Cancellation
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.files.object_store import Store
+from headrace_workers.features.files.settings import FileSettings
+from headrace_workers.features.tuning.copies import deletable, remove_copy, remove_model
+from headrace_workers.features.tuning.recipe import plan_of
+from headrace_workers.features.tuning.store import TuningRuns
+from headrace_workers.features.tuning.training import Event, in_words, tune
+from headrace_workers.features.tuning.views import TuningCheckpoint, TuningEvent, TuningRun, job_id_of
 from headrace_workers.runtime.settings import home_of
-
-if TYPE_CHECKING:  # they load the database
-    from sqlalchemy import Row
-
-    from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.features.tuning.training import Event
-    from headrace_workers.features.tuning.views import TuningRun
 
 _SHOWN_STEPS: Final = 100
 _ALL: Final = 10_000  # events of a run, which has no more
@@ -43,9 +47,6 @@ def run(
 
     Example: `headrace tune run tickets.toml`
     """
-    from headrace_workers.features.tuning.recipe import plan_of
-    from headrace_workers.features.tuning.training import tune
-
     home = home_of()
     plan = plan_of(recipe, home)
     published = tune(plan, home, partial(_show, as_json=as_json))
@@ -54,10 +55,8 @@ def run(
             put(alias)
 
 
-def _show(event: "Event", as_json: bool) -> None:
+def _show(event: Event, as_json: bool) -> None:
     """Show an event as a JSON line, or in words: then a hundred of the steps."""
-    from headrace_workers.features.tuning.training import in_words
-
     if as_json:
         put_json(event)
         flush()
@@ -76,10 +75,6 @@ def list_runs(
 
     Example: `headrace tune list`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.tuning.store import TuningRuns
-    from headrace_workers.features.tuning.views import TuningRun
-
     found = [TuningRun.of(row) for row in need_ledger().of(TuningRuns).runs(tenant, limit=limit)]
     if as_json:
         for each in found:
@@ -105,10 +100,6 @@ def show(
 
     Example: `headrace tune show ftjob-7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.tuning.store import TuningRuns
-    from headrace_workers.features.tuning.views import TuningCheckpoint, TuningEvent, TuningRun
-
     ledger = need_ledger()
     row, runs = _known(ledger, run_id, tenant), ledger.of(TuningRuns)
     view, events = TuningRun.of(row), runs.events(row.number, None, _ALL)
@@ -131,10 +122,6 @@ def cancel(run_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJsonOp
 
     Example: `headrace tune cancel ftjob-7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
-    from headrace_workers.cli.connections import need_ledger, ring_bridges
-    from headrace_workers.core.ledger.cancellation import Cancellation
-    from headrace_workers.features.tuning.views import TuningRun
-
     ledger = need_ledger()
     before = _known(ledger, run_id, tenant)
     ledger.cancel(Cancellation(before.job_id, before.tenant, "cancelled by `headrace tune cancel`"))
@@ -157,11 +144,6 @@ def delete_model(
 
     Example: `headrace models delete ft-smollm2-135m-instruct-tickets-1f0c7d2e`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.files.object_store import Store
-    from headrace_workers.features.files.settings import FileSettings
-    from headrace_workers.features.tuning.copies import deletable, remove_copy, remove_model
-
     ledger, home = need_ledger(), home_of()
     card = deletable(ledger, home, alias, tenant)
     remove_copy(Store.at(FileSettings.from_env().place(home)), alias)
@@ -169,24 +151,21 @@ def delete_model(
     say(f"{alias} is deleted")
 
 
-def _known(ledger: "Ledger", run_id: str, tenant: str | None) -> "Row[Any]":
+def _known(ledger: Ledger, run_id: str, tenant: str | None) -> Row[Any]:
     """Return a run. Raise NoSuchThing if it does not exist, or is not the tenant's."""
-    from headrace_workers.features.tuning.store import TuningRuns
-    from headrace_workers.features.tuning.views import job_id_of
-
     if (row := ledger.of(TuningRuns).run(job_id_of(run_id), tenant)) is None:
         raise NoSuchThing(f"there is no run {run_id!r}: `headrace tune list` shows all")
     return row
 
 
-def _end(run: "TuningRun") -> str:
+def _end(run: TuningRun) -> str:
     """Return when a run ended, or will end."""
     if run.finished_at is not None:
         return show_seconds(run.finished_at)
     return "" if run.estimated_finish is None else f"about {show_seconds(run.estimated_finish)}"
 
 
-def _facts(run: "TuningRun") -> Iterator[str]:
+def _facts(run: TuningRun) -> Iterator[str]:
     yield f"{run.id} of {run.organization_id} is {run.status}"
     yield f"base {run.model}, data {run.training_file}" + (
         "" if run.validation_file is None else f", held-out data {run.validation_file}"
@@ -204,7 +183,7 @@ def _facts(run: "TuningRun") -> Iterator[str]:
     yield from (f"model {alias}" for alias in run.headrace.models)
 
 
-def _losses(events: "Sequence[Row[Any]]") -> Iterator[str]:
+def _losses(events: Sequence[Row[Any]]) -> Iterator[str]:
     """Yield a line of bars for each kind of loss, of events that come newest first."""
     figures = [json.loads(event.data) for event in reversed(events) if event.data is not None]
     for name, words in (("train_loss", "training loss"), ("valid_loss", "held-out loss")):

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -13,22 +13,23 @@ from headrace_workers.cli.durations import milliseconds, parse_life, parse_time,
 from headrace_workers.cli.options import checked_tenant, limit_option
 from headrace_workers.cli.output import NoSuchThing, be_sure, console, put, put_json, put_view, say, table
 from headrace_workers.cli.streams import shown_or
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.webhooks import registering, signing
+from headrace_workers.features.webhooks.registering import WithSecret, callbacks_of
+from headrace_workers.features.webhooks.sender import Sender
 from headrace_workers.features.webhooks.settings import SealingSettings, WebhookSettings
+from headrace_workers.features.webhooks.signing import Sealer
+from headrace_workers.features.webhooks.store.deliveries import Range
+from headrace_workers.features.webhooks.store.endpoints import Endpoint
+from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.views import (
+    State,
     WebhookDelivery,
     WebhookEndpoint,
     WebhookEndpointWithSecret,
     WebhookReplay,
     WebhookSample,
 )
-
-if TYPE_CHECKING:
-    from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.features.webhooks.registering import WithSecret
-    from headrace_workers.features.webhooks.signing import Sealer
-    from headrace_workers.features.webhooks.store.deliveries import Range
-    from headrace_workers.features.webhooks.store.endpoints import Endpoint
-    from headrace_workers.features.webhooks.views import State
 
 _ORIGINS = ("registered", "callbacks", "place")
 _LONGEST_SECRET = 4_096  # bytes that are read of a file
@@ -63,9 +64,6 @@ def add(
 
     Example: `headrace webhooks add https://shop.example/hooks --event job.completed --event job.failed`
     """
-    from headrace_workers.features.webhooks import registering
-    from headrace_workers.features.webhooks.store.webhooks import Webhooks
-
     wanted = registering.Wanted(
         tenant=checked_tenant(tenant),
         url=url,
@@ -96,8 +94,6 @@ def list_endpoints(
 
     Example: `headrace webhooks list --tenant acme`
     """
-    from headrace_workers.features.webhooks.store.webhooks import Webhooks
-
     found = need_ledger().of(Webhooks).endpoints(tenant, limit + 1, origins=_ORIGINS if places else _ORIGINS[:2])
     if as_json:
         for each in found[:limit]:
@@ -116,10 +112,6 @@ def secret(tenant: _TenantOption = "default") -> None:
 
     Example: `headrace webhooks secret --tenant acme`
     """
-    from headrace_workers.features.webhooks import signing
-    from headrace_workers.features.webhooks.registering import callbacks_of
-    from headrace_workers.features.webhooks.store.webhooks import Webhooks
-
     sealer = _sealer()
     found = callbacks_of(checked_tenant(tenant), need_ledger().of(Webhooks), sealer)
     say(f"Callbacks of {tenant} are signed by {found.id}. Its secret:")
@@ -135,10 +127,6 @@ def try_out(
 
     Example: `headrace webhooks test we_2f1c9a…`
     """
-    from headrace_workers.features.webhooks import registering
-    from headrace_workers.features.webhooks.sender import Sender
-    from headrace_workers.features.webhooks.store.webhooks import Webhooks
-
     ledger = need_ledger()
     found = _found(ledger, endpoint)
     if not found.url:
@@ -164,9 +152,6 @@ def rotate(
 
     Example: `headrace webhooks rotate we_2f1c9a… --overlap 2h`
     """
-    from headrace_workers.features.webhooks import registering
-    from headrace_workers.features.webhooks.store.webhooks import Webhooks
-
     ledger = need_ledger()
     seconds = parse_life(overlap, "--overlap", none=True).total_seconds()
     old = _found(ledger, endpoint)
@@ -186,8 +171,6 @@ def disable(
 
     Example: `headrace webhooks disable we_2f1c9a… --reason "moves house"`
     """
-    from headrace_workers.features.webhooks.store.webhooks import Webhooks
-
     ledger = need_ledger()
     ledger.of(Webhooks).disable(_found(ledger, endpoint).id, reason[:2_000])
     say(f"{endpoint} is disabled")
@@ -200,8 +183,6 @@ def enable(endpoint: _EndpointArgument) -> None:
 
     Example: `headrace webhooks enable we_2f1c9a…`
     """
-    from headrace_workers.features.webhooks.store.webhooks import Webhooks
-
     ledger = need_ledger()
     ledger.of(Webhooks).enable(_found(ledger, endpoint).id)
     ring_bridges()
@@ -213,8 +194,6 @@ def remove(endpoint: _EndpointArgument, yes: Annotated[bool, typer.Option("--yes
 
     Example: `headrace webhooks remove we_2f1c9a… --yes`
     """
-    from headrace_workers.features.webhooks.store.webhooks import Webhooks
-
     ledger = need_ledger()
     found = _found(ledger, endpoint)
     if not yes:
@@ -238,8 +217,6 @@ def deliveries(
 
     Example: `headrace webhooks deliveries we_2f1c9a… --state failed --since 1d`
     """
-    from headrace_workers.features.webhooks.store.webhooks import Webhooks
-
     ledger = need_ledger()
     if which is not None and (one := ledger.of(Webhooks).delivery(which)) is not None:
         _show(WebhookDelivery.of(one[0]), one[1], as_json)
@@ -273,8 +250,6 @@ def replay(
 
     Examples: `headrace webhooks replay we_2f1c9a… --since 2d`, `headrace webhooks replay --tenant acme --yes`
     """
-    from headrace_workers.features.webhooks.store.webhooks import Webhooks
-
     ledger = need_ledger()
     if endpoint is None and tenant is None:
         raise ConfigurationError("give an ENDPOINT, or --tenant")
@@ -306,7 +281,7 @@ def _show(found: WebhookDelivery, content: bytes, as_json: bool) -> None:
     put(content.decode())
 
 
-def _tell_secret(made: "WithSecret", words: str, as_json: bool) -> None:
+def _tell_secret(made: WithSecret, words: str, as_json: bool) -> None:
     if as_json:
         put_view(WebhookEndpointWithSecret.made(made))
         return
@@ -314,9 +289,7 @@ def _tell_secret(made: "WithSecret", words: str, as_json: bool) -> None:
     put(made.secret)
 
 
-def _range(ledger: "Ledger", endpoint: str | None, tenant: str | None, since: str | None, until: str | None) -> "Range":
-    from headrace_workers.features.webhooks.store.deliveries import Range
-
+def _range(ledger: Ledger, endpoint: str | None, tenant: str | None, since: str | None, until: str | None) -> Range:
     if endpoint is not None:
         _found(ledger, endpoint)
     now = datetime.fromtimestamp(ledger.now() / 1000, UTC)
@@ -328,15 +301,13 @@ def _range(ledger: "Ledger", endpoint: str | None, tenant: str | None, since: st
     )
 
 
-def _state(word: str | None) -> "State | None":
+def _state(word: str | None) -> State | None:
     if word is None or word in ("pending", "delivered", "failed", "dropped"):
         return word  # type: ignore[return-value]
     raise ConfigurationError(f"--state is {word!r}; it may be pending, delivered, failed or dropped")
 
 
-def _found(ledger: "Ledger", endpoint: str) -> "Endpoint":
-    from headrace_workers.features.webhooks.store.webhooks import Webhooks
-
+def _found(ledger: Ledger, endpoint: str) -> Endpoint:
     found = ledger.of(Webhooks).endpoint(endpoint)
     if found is None:
         raise _unknown(endpoint)
@@ -347,9 +318,7 @@ def _unknown(endpoint: str) -> NoSuchThing:
     return NoSuchThing(f"there is no endpoint {endpoint}: `headrace webhooks list` shows them")
 
 
-def _sealer() -> "Sealer":
-    from headrace_workers.features.webhooks.signing import Sealer
-
+def _sealer() -> Sealer:
     return Sealer(SealingSettings.from_env().webhook_key)
 
 
@@ -375,7 +344,7 @@ _DELIVERY_COLUMNS: Final = (
 )
 
 
-def _endpoint_row(endpoint: "WebhookEndpoint") -> tuple[str, ...]:
+def _endpoint_row(endpoint: WebhookEndpoint) -> tuple[str, ...]:
     """Return the cells of `ENDPOINT_COLUMNS`."""
     return (
         endpoint.id,
@@ -388,7 +357,7 @@ def _endpoint_row(endpoint: "WebhookEndpoint") -> tuple[str, ...]:
     )
 
 
-def _health(endpoint: "WebhookEndpoint") -> str:
+def _health(endpoint: WebhookEndpoint) -> str:
     if endpoint.disabled is not None:
         return f"disabled: {endpoint.disabled}"
     if endpoint.failures:
@@ -397,7 +366,7 @@ def _health(endpoint: "WebhookEndpoint") -> str:
     return "ok"
 
 
-def _delivery_row(delivery: "WebhookDelivery") -> tuple[str, ...]:
+def _delivery_row(delivery: WebhookDelivery) -> tuple[str, ...]:
     """Return the cells of `DELIVERY_COLUMNS`."""
     answered = f"{delivery.status_code or 'no answer'} after {show_ms(delivery.answered_ms)}"
     return (
@@ -413,7 +382,7 @@ def _delivery_row(delivery: "WebhookDelivery") -> tuple[str, ...]:
     )
 
 
-def _delivery_facts(delivery: "WebhookDelivery") -> list[tuple[str, str]]:
+def _delivery_facts(delivery: WebhookDelivery) -> list[tuple[str, str]]:
     """Return one delivery, a fact a row."""
     named = zip(_DELIVERY_COLUMNS[1:], _delivery_row(delivery)[1:], strict=True)
     return [*named, ("endpoint", delivery.webhook_endpoint_id), ("answer", delivery.answer or "")]

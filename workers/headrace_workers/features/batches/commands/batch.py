@@ -4,23 +4,34 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from sqlalchemy import Row
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS
 from headrace_workers.cli import asking
 from headrace_workers.cli.connections import ring_bridges
+from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.options import MOST_TOKENS, checked_tenant, limit_option
-from headrace_workers.cli.output import console, flush, printable, put, put_json, put_view, say, table
-
-if TYPE_CHECKING:
-    from sqlalchemy import Row
-
-    from headrace_workers.features.batches.commands.batch_files import Deployment
-    from headrace_workers.features.batches.new_batch import BatchOptions
+from headrace_workers.cli.output import console, flush, printable, put, put_json, put_view, say, table, write_file
+from headrace_workers.core.text_file import NotReadable
+from headrace_workers.features.batches.commands.batch_files import (
+    Changed,
+    Deployment,
+    callback_of,
+    deployment,
+    ordered,
+    sources,
+)
+from headrace_workers.features.batches.commands.batch_views import COLUMNS, NUMBERS, batch_row, facts
+from headrace_workers.features.batches.commands.forecast import Forecasting
+from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, LONGEST_WINDOW, BatchOptions, EmptyInput
+from headrace_workers.features.batches.new_batch import retry_failed as again
+from headrace_workers.features.batches.store.batches import CANCELLED, CANCELLING
+from headrace_workers.features.batches.views import Batch, progress_words
 
 OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object, as OpenAI's clients read it")]
 BudgetOption = Annotated[
@@ -60,8 +71,6 @@ def submit(
 
     Examples: `headrace batch submit jobs.jsonl`, `headrace batch submit jobs.jsonl.zst --window 7d --watch`
     """
-    from headrace_workers.features.batches.commands.batch_files import deployment
-
     wishes = _options(asked, answer_tokens, window, max_tokens, callback, name)
     with deployment() as here:
         if dry_run:
@@ -71,7 +80,7 @@ def submit(
     raise typer.Exit(0 if all(ends) and None not in found else 1)
 
 
-def watch_batch(here: "Deployment", batch_id: str) -> bool:
+def watch_batch(here: Deployment, batch_id: str) -> bool:
     """Show the progress of a batch until it ends; return True if every line was answered."""
     from headrace_workers.features.batches.commands.batch_views import watched
 
@@ -85,12 +94,8 @@ def _options(
     max_tokens: int | None,
     callback: str | None,
     name: str,
-) -> "BatchOptions":
+) -> BatchOptions:
     """Return the options of a batch. Raise ConfigurationError for a wrong one."""
-    from headrace_workers.cli.durations import parse_duration
-    from headrace_workers.features.batches.commands.batch_files import callback_of
-    from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, LONGEST_WINDOW, BatchOptions
-
     defaults = asked.defaults(max_tokens=answer_tokens)
     seconds = parse_duration(window).total_seconds()
     if len(window) > LONGEST_WINDOW:
@@ -108,12 +113,8 @@ def _options(
     )
 
 
-def _submitted(here: "Deployment", source: str, wishes: "BatchOptions", *, as_json: bool) -> Iterator[str | None]:
+def _submitted(here: Deployment, source: str, wishes: BatchOptions, *, as_json: bool) -> Iterator[str | None]:
     """Yield the batch id of each file as soon as it is known; None for a file of a folder that is refused."""
-    from headrace_workers.core.text_file import NotReadable
-    from headrace_workers.features.batches.commands.batch_files import Changed, sources
-    from headrace_workers.features.batches.new_batch import EmptyInput
-
     for path, shown in sources(source):
         try:
             batch, new = here.submit(path, shown, wishes)
@@ -128,10 +129,8 @@ def _submitted(here: "Deployment", source: str, wishes: "BatchOptions", *, as_js
         yield batch.id
 
 
-def tell_batch(batch: "Row[Any]", *, as_json: bool) -> None:
+def tell_batch(batch: Row[Any], *, as_json: bool) -> None:
     """Print a batch's id, or the whole batch."""
-    from headrace_workers.features.batches.views import Batch
-
     if as_json:
         put_view(Batch.of(batch))
     else:
@@ -139,17 +138,12 @@ def tell_batch(batch: "Row[Any]", *, as_json: bool) -> None:
     flush()
 
 
-def _how_it_stands(batch: "Row[Any]", *, new: bool) -> str:
-    from headrace_workers.features.batches.views import progress_words
-
+def _how_it_stands(batch: Row[Any], *, new: bool) -> str:
     return f"{batch.total:,} lines" if new else f"submitted before; {progress_words(batch)}"
 
 
-def _forecast(here: "Deployment", source: str, wishes: "BatchOptions", *, as_json: bool) -> bool:
+def _forecast(here: Deployment, source: str, wishes: BatchOptions, *, as_json: bool) -> bool:
     """Print the forecast of each file; return True if every line would be run."""
-    from headrace_workers.features.batches.commands.batch_files import sources
-    from headrace_workers.features.batches.commands.forecast import Forecasting
-
     wrong = 0
     here.check_callback(wishes)
     forecasting = Forecasting(here)
@@ -179,9 +173,6 @@ def list_batches(
 
     Example: `headrace batch list`
     """
-    from headrace_workers.features.batches.commands.batch_views import COLUMNS, NUMBERS, batch_row
-    from headrace_workers.features.batches.views import Batch
-
     with _deployment() as here:
         found = here.batches.batches(tenant, limit=limit)
     if as_json:
@@ -199,9 +190,6 @@ def status(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJson
 
     Example: `headrace batch status batch_6b0f…`
     """
-    from headrace_workers.features.batches.commands.batch_views import facts
-    from headrace_workers.features.batches.views import Batch
-
     with _deployment() as here:
         batch = here.batch(batch_id, tenant)
         if as_json:
@@ -256,9 +244,6 @@ def cancel(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJson
 
     Example: `headrace batch cancel batch_6b0f…`
     """
-    from headrace_workers.features.batches.store.batches import CANCELLED, CANCELLING
-    from headrace_workers.features.batches.views import Batch, progress_words
-
     with _deployment() as here:
         before = here.batch(batch_id, tenant)
         batch = here.batches.cancel(before.id) or before
@@ -283,9 +268,6 @@ def retry_failed(
 
     Example: `headrace batch retry-failed batch_6b0f… --max-tokens 500000`
     """
-    from headrace_workers.features.batches.new_batch import retry_failed as again
-    from headrace_workers.features.batches.views import progress_words
-
     with _deployment() as here:
         before = here.batch(batch_id, tenant)
         batch, new = again(here.batches, here.files, before, max_tokens=max_tokens, keep=here.keep)
@@ -296,12 +278,8 @@ def retry_failed(
             raise typer.Exit(0 if watch_batch(here, batch.id) else 1)
 
 
-def _copy(here: "Deployment", batch: Any, file_id: str | None, output: Path | None, *, in_order: bool) -> None:
+def _copy(here: Deployment, batch: Any, file_id: str | None, output: Path | None, *, in_order: bool) -> None:
     """Write a file of a batch. An interruption leaves the old file as it was."""
-    from headrace_workers.cli.output import write_file
-    from headrace_workers.features.batches.commands.batch_files import ordered
-    from headrace_workers.features.batches.views import progress_words
-
     chunks: Iterator[bytes] = iter(()) if file_id is None else here.files.chunks(file_id)
     if in_order:
         chunks = ordered(chunks)
@@ -316,8 +294,6 @@ def _copy(here: "Deployment", batch: Any, file_id: str | None, output: Path | No
 
 
 @contextmanager
-def _deployment() -> "Iterator[Deployment]":
-    from headrace_workers.features.batches.commands.batch_files import deployment
-
+def _deployment() -> Iterator[Deployment]:
     with deployment() as here:
         yield here

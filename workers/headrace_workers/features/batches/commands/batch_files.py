@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -19,6 +19,7 @@ from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.cli.asking import STDIN
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.output import NoSuchThing, printable
+from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.new_batch import BatchOptions, EmptyInput
 from headrace_workers.features.batches.new_batch import submit as submit_file
@@ -32,9 +33,6 @@ from headrace_workers.features.webhooks.admission import check_callback
 from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.runtime.settings import home_of
-
-if TYPE_CHECKING:
-    from headrace_workers.core.ledger.ledger import Ledger
 
 _CHUNK = 1024**2  # bytes
 _ENDPOINT = "we_"  # how the ids of registered endpoints begin
@@ -55,7 +53,7 @@ class Changed(HeadraceError):
 class Deployment:
     """The ledger and the files of a deployment. `keep`: seconds that files of batches are kept."""
 
-    ledger: "Ledger"
+    ledger: Ledger
     files: Files
     keep: float
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist, fmean
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from pydantic_core import from_json
 from sqlalchemy import Row
@@ -17,20 +17,25 @@ from headrace_schemas.codec import decode_job
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
 from headrace_workers.cli.durations import show_ms
+from headrace_workers.core.admission import AdmissionParts, admission_rules
+from headrace_workers.core.environment import EnvironmentSettings
 from headrace_workers.core.json_lines import read_on
+from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.text_file import HEAD, NotReadable, check_beginning, text_of
 from headrace_workers.features.batches.commands.batch_files import Deployment
-from headrace_workers.features.batches.lines import LONGEST_LINE, Terms, admitted
+from headrace_workers.features.batches.lines import LONGEST_LINE, Admit, Terms, admitted
 from headrace_workers.features.batches.new_batch import BatchOptions
 from headrace_workers.features.batches.store.batches import DUPLICATE
 from headrace_workers.features.batches.store.feeding import NewLine
 from headrace_workers.features.cache.semantic.scope import key_of
 from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.cache.store.answers import Answers
+from headrace_workers.features.generation.store.model_generations import model_versions
+from headrace_workers.models.embedders.load_embedder import ServedEmbedder
+from headrace_workers.models.engines.counting import CountingModels
+from headrace_workers.models.registry import Registry
+from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 from headrace_workers.runtime.settings import ModelSettings, home_of
-
-if TYPE_CHECKING:
-    from headrace_workers.features.batches.lines import Admit
 
 # Cost estimates for lines that have not run, from similar ones that have: sums with prediction intervals. Pure.
 #
@@ -306,8 +311,6 @@ class Forecasting:
     """The reader of files as a bridge would read them, with the models of this home. It writes nothing."""
 
     def __init__(self, here: Deployment) -> None:
-        from headrace_workers.models.registry import Registry
-
         self._ledger = here.ledger
         self._registry = Registry(home_of())
         self._cache = CacheSettings.from_env().cache
@@ -315,8 +318,6 @@ class Forecasting:
 
     def of(self, path: Path, shown: str, wishes: BatchOptions) -> Forecast:
         """Return the forecast of a file. Raise ConfigurationError or NotReadable."""
-        from headrace_workers.features.generation.store.model_generations import model_versions
-
         answers = self._ledger.of(Answers)
         version = model_versions(self._registry, self._ledger)
         found = Forecast(self._cache, version, lambda keys: answers.exact(keys) if keys else ())
@@ -337,14 +338,7 @@ class Forecasting:
         found.end()
         return found
 
-    def _admit(self) -> "Admit":
-        from headrace_workers.core.admission import AdmissionParts, admission_rules
-        from headrace_workers.core.environment import EnvironmentSettings
-        from headrace_workers.core.pipeline.routing import Pipeline
-        from headrace_workers.models.embedders.load_embedder import ServedEmbedder
-        from headrace_workers.models.engines.counting import CountingModels
-        from headrace_workers.runtime.bridge.record_admission import RecordAdmission
-
+    def _admit(self) -> Admit:
         parts = AdmissionParts(
             ledger=self._ledger,
             pipeline=Pipeline(judge_model=ModelSettings.from_env().judge_model),

@@ -17,8 +17,10 @@ from headrace_workers.cli.jobfile import Job, JobEntry, JobFile
 from headrace_workers.cli.output import console, hush_kafka, put_json, say
 from headrace_workers.cli.receipts import Receipt
 from headrace_workers.features.batches.commands.receipt_file import ReceiptFile, read_receipts
+from headrace_workers.features.batches.commands.run_batch import name_of_run
 from headrace_workers.features.batches.commands.run_jobs import ThisRun, carry, models_for
 from headrace_workers.features.batches.commands.run_report import Tally, draw_receipts, draw_summary, summary_dict
+from headrace_workers.features.generation.commands.serving import ends_on_sigterm
 from headrace_workers.runtime.settings import ModelSettings
 
 
@@ -52,9 +54,6 @@ def run(
 
     Example: `headrace run jobs.jsonl -o receipts.jsonl --table`
     """
-    from headrace_workers.features.batches.commands.run_batch import name_of_run
-    from headrace_workers.features.generation.commands.serving import ends_on_sigterm
-
     hush_kafka()
     if file != asking.STDIN and output.exists() and Path(file).exists() and output.samefile(file):
         raise ConfigurationError(f"{output} is the input: choose another file for the receipts")

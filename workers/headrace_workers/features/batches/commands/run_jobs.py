@@ -3,23 +3,22 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from headrace_schemas.errors import HeadraceError, Unavailable
+from headrace_workers.cli.connections import redis_address, served_queues
 from headrace_workers.cli.jobfile import JobEntry, JobFile
 from headrace_workers.cli.output import say
 from headrace_workers.cli.receipts import Receipt
+from headrace_workers.cli.unserved import UnservedWarning
+from headrace_workers.cli.waiting import LedgerJobs
 from headrace_workers.features.batches.commands import run_report
+from headrace_workers.features.batches.commands.batch_files import Deployment, deployment
 from headrace_workers.features.batches.commands.receipt_file import ReceiptFile
+from headrace_workers.features.batches.commands.run_batch import FileBatch
 from headrace_workers.features.batches.commands.run_report import MAX_ROWS, Tally
+from headrace_workers.features.generation.commands.serving import Serving, serving
 from headrace_workers.runtime.settings import ModelSettings, home_of
-
-if TYPE_CHECKING:
-    from headrace_workers.cli.unserved import UnservedWarning
-    from headrace_workers.cli.waiting import LedgerJobs
-    from headrace_workers.features.batches.commands.batch_files import Deployment
-    from headrace_workers.features.batches.commands.run_batch import FileBatch
-    from headrace_workers.features.generation.commands.serving import Serving
 
 TRIAL: Final = "trial"  # in a batch's metadata: which one its jobs belong to
 _POLL_SECONDS = 0.2
@@ -73,12 +72,6 @@ def carry(
     With `patience`, wait that many seconds at most. The batches of a `trial` carry its name; if this call is
     interrupted, its unfinished jobs are cancelled, since nobody else wants the answers.
     """
-    from headrace_workers.cli.connections import redis_address, served_queues
-    from headrace_workers.cli.unserved import UnservedWarning
-    from headrace_workers.cli.waiting import LedgerJobs
-    from headrace_workers.features.batches.commands.batch_files import deployment
-    from headrace_workers.features.generation.commands.serving import serving
-
     began = time.monotonic()
     with (
         serving(
@@ -105,11 +98,9 @@ def carry(
 
 
 def _batches(
-    here: "Deployment", jobs: JobFile, ends: "LedgerJobs", todo: Sequence[JobEntry], call: str, trial: str | None
-) -> "list[FileBatch]":
+    here: Deployment, jobs: JobFile, ends: LedgerJobs, todo: Sequence[JobEntry], call: str, trial: str | None
+) -> list[FileBatch]:
     """Return a batch for each tenant of the jobs."""
-    from headrace_workers.features.batches.commands.run_batch import FileBatch
-
     return [
         FileBatch(
             here,
@@ -124,7 +115,7 @@ def _batches(
     ]
 
 
-def _release(batches: "Sequence[FileBatch]") -> None:
+def _release(batches: Sequence[FileBatch]) -> None:
     """Cancel the unfinished jobs of a trial, and say so."""
     try:
         left = sum([batch.cancel() for batch in batches])
@@ -136,12 +127,12 @@ def _release(batches: "Sequence[FileBatch]") -> None:
 
 
 def _carry(
-    batches: "Sequence[FileBatch]",
-    stack: "Serving",
+    batches: Sequence[FileBatch],
+    stack: Serving,
     receipts: ReceiptFile,
     this_run: ThisRun,
     show: run_report.Show,
-    unserved: "UnservedWarning",
+    unserved: UnservedWarning,
     patience: float | None,
 ) -> None:
     look_at = time.monotonic() + _LOOK_SECONDS

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from rich.console import Group
 
 from headrace_schemas import Answer, DeadLetter, Result, StageRecord
 from headrace_schemas.grounding import Grounding
@@ -14,9 +16,6 @@ from headrace_schemas.recall import CacheTier
 from headrace_workers.cli.durations import show_ms
 from headrace_workers.cli.output import Line, Rows, console, printable, say, table
 from headrace_workers.cli.receipts import Receipt, causes, checks, row, shorten, verdicts
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,7 +277,7 @@ def _cells(receipt: Receipt) -> tuple[str, ...]:
     return found.job, found.answer, note, found.moderation, "" if receipt.status == "blocked" else checks(scores)
 
 
-def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":
+def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> Group:
     """Draw the time that each stage took; then, in sentences, what was done, how fast, and what was flagged and why."""
     from rich.console import Group
 

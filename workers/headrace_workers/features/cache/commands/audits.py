@@ -3,7 +3,7 @@
 import getpass
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,11 +12,12 @@ from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import milliseconds, parse_time
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
 from headrace_workers.cli.output import Line, be_sure, console, flush, put_json, say, table
-
-if TYPE_CHECKING:
-    from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.features.cache.semantic.scope_limits import Whole
-    from headrace_workers.features.cache.store.standings import ScopeStanding
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.cache.commands import views
+from headrace_workers.features.cache.semantic.scope_limits import Whole, together
+from headrace_workers.features.cache.store.answers import Answers
+from headrace_workers.features.cache.store.audits import Audits
+from headrace_workers.features.cache.store.standings import ScopeStanding
 
 _Word = Literal["clean", "wrong"]
 _WORDS: dict[str, _Word] = {"c": "clean", "clean": "clean", "w": "wrong", "wrong": "wrong"}
@@ -45,9 +46,6 @@ def label(
 
     Examples: `headrace cache label`, `headrace cache label 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 wrong`
     """
-    from headrace_workers.features.cache.commands import views
-    from headrace_workers.features.cache.store.audits import Audits
-
     ledger, who = need_ledger(), by or getpass.getuser()
     if audit is not None:
         _label_one(ledger, audit, verdict, who, keep, as_json)
@@ -81,8 +79,6 @@ def reopen(
 
     Example: `headrace cache reopen 3fa9c1d2`
     """
-    from headrace_workers.features.cache.store.audits import Audits
-
     ledger = need_ledger()
     found = ledger.of(Audits).standings(scope=_scope(scope))
     if len(found) > 1:
@@ -116,8 +112,6 @@ def serve(
 
     Example: `headrace cache serve 3fa9c1d2`
     """
-    from headrace_workers.features.cache.store.audits import Audits
-
     ledger = need_ledger()
     found = ledger.of(Audits).standings(scope=_scope(scope))
     if len(found) > 1:
@@ -139,9 +133,7 @@ def serve(
     raise typer.Exit(0 if changed else 1)
 
 
-def _label_one(ledger: "Ledger", audit: str, verdict: str | None, who: str, keep: bool, as_json: bool) -> None:
-    from headrace_workers.features.cache.store.audits import Audits
-
+def _label_one(ledger: Ledger, audit: str, verdict: str | None, who: str, keep: bool, as_json: bool) -> None:
     word = _WORDS.get(verdict or "")
     if word is None:
         raise ConfigurationError(f"the label of {audit} must be `clean` or `wrong`, not {verdict or 'nothing'}")
@@ -158,11 +150,8 @@ def _label_one(ledger: "Ledger", audit: str, verdict: str | None, who: str, keep
     raise typer.Exit(1)
 
 
-def _ask(ledger: "Ledger", rows: list[Any], who: str, keep: bool) -> None:
+def _ask(ledger: Ledger, rows: list[Any], who: str, keep: bool) -> None:
     """Ask about one audit after the other, until there is none left or the person stops."""
-    from headrace_workers.features.cache.commands import views
-    from headrace_workers.features.cache.store.audits import Audits
-
     done = 0
     for row in rows:
         shown = console(data=True)
@@ -214,10 +203,6 @@ def stats(
 
     Examples: `headrace cache stats --since 1d`, `headrace cache stats --scopes --tenant acme`
     """
-    from headrace_workers.features.cache.commands import views
-    from headrace_workers.features.cache.store.answers import Answers
-    from headrace_workers.features.cache.store.audits import Audits
-
     ledger = need_ledger()
     since_ms = milliseconds(parse_time(since, datetime.fromtimestamp(ledger.now() / 1000, UTC))) if since else None
     stand = ledger.of(Audits).standings(tenant)
@@ -257,10 +242,8 @@ def stats(
         say(f"only the {limit} scopes with the most hits are shown: --limit shows more")
 
 
-def _show_bounds(stand: list["ScopeStanding"]) -> None:
+def _show_bounds(stand: list[ScopeStanding]) -> None:
     """Print the results of audits by scope; nothing if there were none."""
-    from headrace_workers.features.cache.commands import views
-
     if stand:
         rows = [views.bound_row(each) for each in stand]
         shown = table(
@@ -280,7 +263,5 @@ def _show_bounds(stand: list["ScopeStanding"]) -> None:
             say(line)
 
 
-def _together(stand: list["ScopeStanding"]) -> "Whole | None":
-    from headrace_workers.features.cache.semantic.scope_limits import together
-
+def _together(stand: list[ScopeStanding]) -> Whole | None:
     return together(stand)

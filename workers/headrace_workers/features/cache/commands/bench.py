@@ -4,16 +4,29 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.connections import need_ledger
+from headrace_workers.cli.options import tenant_meant
 from headrace_workers.cli.output import console, put_json, say
 from headrace_workers.cli.pages import HtmlOption, refuse_unwritable, say_where, write_page
-
-if TYPE_CHECKING:
-    from headrace_workers.features.cache.measuring import Pair, VerifierQuality
+from headrace_workers.features.cache.commands import bench_retrieval_views as views
+from headrace_workers.features.cache.commands.bench_cache import Measured, cache_document, cache_lines, cache_table
+from headrace_workers.features.cache.commands.labelled_questions import read_pairs, read_questions, refuse_unknown
+from headrace_workers.features.cache.measuring import THRESHOLDS, Pair, VerifierQuality, judge, measure_verifier, swept
+from headrace_workers.features.cache.semantic.nearest import refused
+from headrace_workers.features.cache.settings import CacheSettings
+from headrace_workers.features.knowledge.commands import embedder_here, named
+from headrace_workers.features.knowledge.load_verifier import load_verifier_here
+from headrace_workers.features.knowledge.passages import Passages
+from headrace_workers.features.knowledge.relevance_floor import embedded_questions
+from headrace_workers.features.knowledge.retrieval_quality import Contents, answer
+from headrace_workers.features.knowledge.settings import KnowledgeSettings
+from headrace_workers.models.verifiers.measured import note
+from headrace_workers.runtime.settings import home_of
 
 _JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object with everything")]
 _LimitOption = Annotated[int, typer.Option("--limit", "-n", min=0, help="show at most so many items of each list")]
@@ -43,13 +56,6 @@ def cache(
 
     Example: `headrace bench cache pairs.jsonl`
     """
-    from headrace_workers.features.cache.commands.bench_cache import Measured, cache_document, cache_lines, cache_table
-    from headrace_workers.features.cache.commands.labelled_questions import read_pairs
-    from headrace_workers.features.cache.measuring import THRESHOLDS, judge, swept
-    from headrace_workers.features.cache.semantic.nearest import refused
-    from headrace_workers.features.cache.settings import CacheSettings
-    from headrace_workers.features.knowledge.commands import embedder_here
-
     settings = CacheSettings.from_env()
     threshold = settings.similarity
     borne = settings.max_error if max_error is None else max_error
@@ -72,12 +78,8 @@ def cache(
         say(line)
 
 
-def _verifier(name: str, pairs: "Sequence[Pair]", as_json: bool) -> None:
+def _verifier(name: str, pairs: Sequence[Pair], as_json: bool) -> None:
     """Measure a verifier on these pairs, and refuse one that is no better than chance."""
-    from headrace_workers.features.cache.measuring import measure_verifier
-    from headrace_workers.features.knowledge.load_verifier import load_verifier_here
-    from headrace_workers.runtime.settings import home_of
-
     verifier = load_verifier_here(home_of(), name)
     with progress("verifying", len(pairs)) as advance:
         try:
@@ -87,12 +89,10 @@ def _verifier(name: str, pairs: "Sequence[Pair]", as_json: bool) -> None:
     tell_quality(home_of(), name, found, as_json)
 
 
-def tell_quality(home: Path, name: str, found: "VerifierQuality", as_json: bool) -> NoReturn:
+def tell_quality(home: Path, name: str, found: VerifierQuality, as_json: bool) -> NoReturn:
     """Show what a verifier was measured to be, and note it in the home: workers refuse one that is no better than
     chance. The exit code is 1 for such a one.
     """
-    from headrace_workers.models.verifiers.measured import note
-
     note(home, name, found.relation, is_chance=found.is_chance, sentence=found.sentence)
     if as_json:
         put_json({**asdict(found), "is_chance": found.is_chance})
@@ -118,16 +118,6 @@ def retrieval(
 
     Example: `headrace bench retrieval handbook questions.jsonl --html report.html`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.cli.options import tenant_meant
-    from headrace_workers.features.cache.commands import bench_retrieval_views as views
-    from headrace_workers.features.cache.commands.labelled_questions import read_questions, refuse_unknown
-    from headrace_workers.features.knowledge.commands import embedder_here, named
-    from headrace_workers.features.knowledge.passages import Passages
-    from headrace_workers.features.knowledge.relevance_floor import embedded_questions
-    from headrace_workers.features.knowledge.retrieval_quality import Contents, answer
-    from headrace_workers.features.knowledge.settings import KnowledgeSettings
-
     base, owner = named(name), tenant_meant(tenant)
     questions = read_questions(file)
     refuse_unwritable(html)

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from headrace_producers import Producer
 from headrace_producers.errors import InvalidJob
 from headrace_schemas import DecisionJob, GenerationJob
 from headrace_schemas.codec import decode_job
@@ -17,11 +18,12 @@ from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import be_sure, console, flush, hush_kafka, put_json, say, table
-
-if TYPE_CHECKING:
-    from headrace_producers import Producer
-    from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.features.cache.store.removal import AnswerOf, EntryFilter, Recalled
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.cache.commands import views
+from headrace_workers.features.cache.commands.explain import explain as explained
+from headrace_workers.features.cache.store.answers import Answers
+from headrace_workers.features.cache.store.audits import Audits
+from headrace_workers.features.cache.store.removal import EXACT, AnswerOf, EntryFilter, Recalled
 
 RERUN_OF = "rerun_of"  # the name in a job's metadata under which stands the job that it answers afresh
 _CHUNK = 1_000  # jobs between two waits for the broker
@@ -80,7 +82,7 @@ def renewed(job_id: str, entry_id: int, row: Any | None) -> New | Rerun:
     return New(job_id, job.model_copy(update=changed), row.correlationid)
 
 
-def send(new: Sequence[New], producer: "Producer", done: Callable[[Rerun], None]) -> None:
+def send(new: Sequence[New], producer: Producer, done: Callable[[Rerun], None]) -> None:
     """Send these and tell of each once the broker has it. Raise Unavailable when it does not take them."""
     for start in range(0, len(new), _CHUNK):
         futures = [_send(each, producer) for each in new[start : start + _CHUNK]]
@@ -89,7 +91,7 @@ def send(new: Sequence[New], producer: "Producer", done: Callable[[Rerun], None]
             done(future)
 
 
-def _send(new: New, producer: "Producer") -> Rerun:
+def _send(new: New, producer: Producer) -> Rerun:
     try:
         producer.submit(new.job, event_id=new.key, correlationid=new.correlationid)
     except InvalidJob as error:  # it was as large as may be, and is larger now
@@ -118,11 +120,6 @@ def explain(job_id: _JobArgument, as_json: OneJsonOption = False) -> None:
 
     Example: `headrace cache explain 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
-    from headrace_workers.features.cache.commands import views
-    from headrace_workers.features.cache.commands.explain import explain as explained
-    from headrace_workers.features.cache.store.answers import Answers
-    from headrace_workers.features.cache.store.audits import Audits
-
     ledger = need_ledger()
     given = ledger.of(Answers).given(job_id)
     audit = ledger.of(Audits).of_job(job_id, given[0].entry_id if given else None)
@@ -165,8 +162,6 @@ def purge(
     Examples: `headrace cache purge --tenant acme --older-than 2d`, `headrace cache purge --all --yes`,
     `headrace cache purge --knowledge handbook --document docs/leave.md`
     """
-    from headrace_workers.features.cache.store.answers import Answers
-
     filtered = any(each is not None for each in (tenant, scope, older_than, knowledge, document)) or bool(ids)
     if filtered == everything:
         raise ConfigurationError(
@@ -204,10 +199,7 @@ def wrong(
 
     Example: `headrace cache wrong 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --reason "the old price" --rerun`
     """
-    from headrace_workers.features.cache.store.answers import Answers
-
     hush_kafka()
-    from headrace_workers.features.cache.commands import views
 
     ledger = need_ledger()
     answers = _answers_of(ledger, job_id)
@@ -246,10 +238,8 @@ def again_dict(again: Rerun) -> dict[str, Any]:
     return {"job_id": again.job_id, "rerun": again.rerun, "state": again.state, "reason": again.reason}
 
 
-def _answers_of(ledger: "Ledger", job_id: str) -> list["AnswerOf"]:
+def _answers_of(ledger: Ledger, job_id: str) -> list[AnswerOf]:
     """Return the answers that this job made or was given. Exit with code 1 if there are none."""
-    from headrace_workers.features.cache.store.answers import Answers
-
     answers = ledger.of(Answers).of_job(job_id)
     if not answers:
         if ledger.job(job_id) is None:
@@ -259,10 +249,8 @@ def _answers_of(ledger: "Ledger", job_id: str) -> list["AnswerOf"]:
     return answers
 
 
-def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], reruns: list[Rerun]) -> None:
+def _rerun(ledger: Ledger, answers: list[AnswerOf], served: list[Any], reruns: list[Rerun]) -> None:
     """Send the jobs again that made or were given these answers; `reruns` gets the outcome of each."""
-    from headrace_workers.features.cache.store.answers import Answers
-
     whose: dict[str, int] = {}
     for answer in answers:
         whose.setdefault(answer.first_job, answer.entry_id)
@@ -280,18 +268,19 @@ def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], rerun
         reruns += [Rerun(each.old, each.job_id, "sent before") for each in fresh if each.job_id in there]
         new += [each for each in fresh if each.job_id not in there]
     if new:
-        from headrace_producers import Producer
-
         with Producer.from_env() as producer:
             send(new, producer, reruns.append)
 
 
+def again_row(again: Rerun) -> tuple[str, ...]:
+    """Return a job that was sent again, as the cells of `AGAIN_COLUMNS`."""
+    return (again.job_id, again.rerun or "–", again.state)
+
+
 def _tell(reruns: list[Rerun], as_json: bool) -> None:
     """Print the outcome of the jobs that were sent again."""
-    from headrace_workers.features.cache.commands import views
-
     if not as_json:
-        rows = [views.again_row(again) for again in reruns]
+        rows = [again_row(again) for again in reruns]
         console(data=True).print(table("sent again", views.AGAIN_COLUMNS, rows, whole=("job", "afresh as")))
     failed = [again for again in reruns if again.reason is not None]
     for again in failed:
@@ -300,11 +289,9 @@ def _tell(reruns: list[Rerun], as_json: bool) -> None:
     raise typer.Exit(1 if failed else 0)
 
 
-def _settle(ledger: "Ledger", recalled: "Recalled") -> None:
+def _settle(ledger: Ledger, recalled: Recalled) -> None:
     """Wait for workers that may have read an answer just before it was killed: the command lists the jobs that they
     served, too."""
-    from headrace_workers.features.cache.store.answers import Answers
-
     if not recalled.killed:
         return
     until = time.monotonic() + WAIT_SECONDS
@@ -315,16 +302,14 @@ def _settle(ledger: "Ledger", recalled: "Recalled") -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _served(ledger: "Ledger", ids: list[int]) -> list[Any]:
-    from headrace_workers.features.cache.store.answers import Answers
-
+def _served(ledger: Ledger, ids: list[int]) -> list[Any]:
     found: list[Any] = []
     while page := ledger.of(Answers).served(ids, found[-1].id if found else 0, _PAGE):
         found += page
     return found
 
 
-def _summary(answers: list["AnswerOf"], recalled: "Recalled", served: int) -> str:
+def _summary(answers: list[AnswerOf], recalled: Recalled, served: int) -> str:
     lives = "it is given to nobody any more" if len(answers) == 1 else "they are given to nobody any more"
     was = "" if recalled.killed or recalled.withdrawn else ", as before"
     jobs = "no other job was" if not served else "one job was" if served == 1 else f"{served:,} jobs were"
@@ -333,10 +318,8 @@ def _summary(answers: list["AnswerOf"], recalled: "Recalled", served: int) -> st
 
 
 def _wanted(
-    ledger: "Ledger", tenant: str | None, scope: str | None, older_than: str | None, ids: list[int] | None
-) -> "EntryFilter":
-    from headrace_workers.features.cache.store.removal import EXACT, EntryFilter
-
+    ledger: Ledger, tenant: str | None, scope: str | None, older_than: str | None, ids: list[int] | None
+) -> EntryFilter:
     if scope is not None and scope != EXACT and not (scope and len(scope) <= 64 and _HEX.issuperset(scope)):
         raise ConfigurationError(
             f"no scope begins with --scope {scope!r}: `headrace cache stats --scopes` shows them (8 of 0-9 and a-f, or "
@@ -347,10 +330,8 @@ def _wanted(
     return EntryFilter(made_before=before, tenant=tenant, scope=scope, ids=tuple(sorted(set(ids))) if ids else None)
 
 
-def _purged(ledger: "Ledger", wanted: "EntryFilter") -> int:
+def _purged(ledger: Ledger, wanted: EntryFilter) -> int:
     """Purge these answers, a transaction for each part, so that nobody waits long for us. Return how many."""
-    from headrace_workers.features.cache.store.answers import Answers
-
     done, after = 0, 0
     while True:
         killed, following = ledger.of(Answers).purge(wanted, after, "purged by hand")

@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from headrace_schemas import DecisionJob, GenerationJob, Moderated, Output, Result
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.recall import CacheMode, CacheTier, Recall
 from headrace_workers.cli.status_views import state_words
 from headrace_workers.core.fields import copied
+from headrace_workers.core.ledger.job_status import JobView
 from headrace_workers.core.pipeline.task import unpack
 from headrace_workers.features.cache.step import recalled
-
-if TYPE_CHECKING:
-    from headrace_workers.core.ledger.job_status import JobView
-    from headrace_workers.features.cache.store.removal import AnswerOf
+from headrace_workers.features.cache.store.removal import AnswerOf
 
 AskingJob = GenerationJob | DecisionJob
 
@@ -76,7 +74,7 @@ class Explained:
     waits_for: str | None = None
     until: int | None = None
     gates: tuple[Gate, ...] = ()
-    answers: tuple["AnswerOf", ...] = ()
+    answers: tuple[AnswerOf, ...] = ()
     audit: AuditOf | None = None
 
 
@@ -131,7 +129,7 @@ def _seconds(age_ms: float | None) -> float | None:
 
 
 def explain(
-    job_id: str, view: "JobView | None", given: Sequence[Any], answers: Sequence["AnswerOf"], audit: Any = None
+    job_id: str, view: JobView | None, given: Sequence[Any], answers: Sequence[AnswerOf], audit: Any = None
 ) -> Explained | None:
     """Return the explanation of a job's look-up, None if nothing is known.
 
@@ -172,7 +170,7 @@ def _hit(job_id: str, given: Any, recall: Recall | None) -> Explained:
     )  # fmt: skip
 
 
-def _unserved(view: "JobView", asks: AskingJob | None, recall: Recall | None) -> Explained:
+def _unserved(view: JobView, asks: AskingJob | None, recall: Recall | None) -> Explained:
     job_id, decides = view.job.id, isinstance(asks, DecisionJob)
     stage, looked_up = ("decide", "decided") if decides else ("recall", "looked up")
     step = max((step for step in view.steps if step.stage == stage), key=lambda step: step.ordinal, default=None)
@@ -194,7 +192,7 @@ def _unserved(view: "JobView", asks: AskingJob | None, recall: Recall | None) ->
     )  # fmt: skip
 
 
-def _not_asked(view: "JobView", asks: AskingJob | None) -> str:
+def _not_asked(view: JobView, asks: AskingJob | None) -> str:
     if asks is None:
         return f"only generation and decision jobs are looked up, and this is of the kind {view.job.kind}"
     if asks.cache is None:
@@ -217,14 +215,14 @@ def _missed(step: Any, asks: AskingJob | None, recall: Recall | None) -> str:
     return f"no answer to it was known{aged}"
 
 
-def _asks(view: "JobView") -> AskingJob | None:
+def _asks(view: JobView) -> AskingJob | None:
     if view.job.kind not in ("generation", "decision"):
         return None
     job = decode_job(view.job.kind, bytes(view.job.payload))
     return job if isinstance(job, AskingJob) else None
 
 
-def _recall_of(view: "JobView") -> Recall | None:
+def _recall_of(view: JobView) -> Recall | None:
     """Return the look-up: from the receipt, from an earlier event, or from the job's carried context."""
     events = [(view.job.terminal_type, view.job.terminal)] if view.job.terminal else []
     events += [(step.event_type, step.payload) for step in view.steps if step.payload]

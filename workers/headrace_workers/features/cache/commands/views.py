@@ -2,21 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headrace_schemas.recall import CacheTier
 from headrace_workers.cli.durations import rfc3339, show_ms, show_time
 from headrace_workers.cli.receipts import shorten
-from headrace_workers.features.cache.store.removal import EXACT
-
-if TYPE_CHECKING:
-    from headrace_workers.features.cache.commands.cache import Rerun
-    from headrace_workers.features.cache.commands.explain import AuditOf, Explained, Gate
-    from headrace_workers.features.cache.semantic.scope_limits import Whole
-    from headrace_workers.features.cache.store.answers import CacheCounts, Kept
-    from headrace_workers.features.cache.store.audits import OfGuard
-    from headrace_workers.features.cache.store.removal import AnswerOf
-    from headrace_workers.features.cache.store.standings import ScopeStanding
+from headrace_workers.features.cache.commands.explain import AuditOf, Explained, Gate
+from headrace_workers.features.cache.semantic.scope_limits import Whole
+from headrace_workers.features.cache.store.answers import CacheCounts, Kept
+from headrace_workers.features.cache.store.audits import OfGuard
+from headrace_workers.features.cache.store.removal import EXACT, AnswerOf
+from headrace_workers.features.cache.store.standings import ScopeStanding
+from headrace_workers.stats.binomial import clopper_pearson_lower, clopper_pearson_upper
 
 BOUND_COLUMNS = (
     "scope", "tenant", "bound", "served", "audits", "unknown", "wrong", "itself", "at most", "if unknown are",
@@ -38,7 +35,7 @@ _GIVEN = {
 _OWN = {"clean": "the same", "wrong": "another thing", "unknown": "other words"}
 
 
-def bound_row(found: "ScopeStanding") -> tuple[str, ...]:
+def bound_row(found: ScopeStanding) -> tuple[str, ...]:
     """Return the state of a scope as the cells of `BOUND_COLUMNS`.
 
     `at most` counts audits with a verdict; the last column counts unknown verdicts as wrong. `itself` says how often
@@ -55,7 +52,7 @@ def bound_row(found: "ScopeStanding") -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def bound_dict(found: "ScopeStanding") -> dict[str, Any]:
+def bound_dict(found: ScopeStanding) -> dict[str, Any]:
     """Return the state of a scope for `--json`; shares are in [0, 1], and `recent` holds the shares of the newest
     window.
     """
@@ -66,20 +63,20 @@ def bound_dict(found: "ScopeStanding") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def nearly_row(found: "ScopeStanding") -> tuple[str, ...] | None:
+def nearly_row(found: ScopeStanding) -> tuple[str, ...] | None:
     """Return the audited near misses of a scope as the cells of `NEARLY_COLUMNS`; None without any."""
     refused = found.figures.get("refused") or {}
     return (found.scope[:_SCOPE_SHOWN], found.tenant, _labels(refused)) if any(refused.values()) else None
 
 
-def whole_dict(whole: "Whole | None") -> dict[str, Any] | None:
+def whole_dict(whole: Whole | None) -> dict[str, Any] | None:
     """Return the state of all scopes together, for `--json`; null if nothing was audited."""
     if whole is None:
         return None
     return {"scopes": whole.scopes, "shown": whole.shown, "served": whole.served, **asdict(whole.bound)}
 
 
-def whole_lines(whole: "Whole | None") -> list[str]:
+def whole_lines(whole: Whole | None) -> list[str]:
     """Return the state of all scopes in words: one line, or none."""
     if whole is None:
         return []
@@ -91,7 +88,7 @@ def whole_lines(whole: "Whole | None") -> list[str]:
     ]
 
 
-def off_lines(found: Sequence["ScopeStanding"]) -> list[str]:
+def off_lines(found: Sequence[ScopeStanding]) -> list[str]:
     """Return a line for each scope that is off."""
     return [
         f"scope {each.scope[:_SCOPE_SHOWN]} of the tenant {each.tenant}, since {show_time(each.changed_at)}: "
@@ -101,7 +98,7 @@ def off_lines(found: Sequence["ScopeStanding"]) -> list[str]:
     ]
 
 
-def shadow_lines(found: Sequence["ScopeStanding"]) -> list[str]:
+def shadow_lines(found: Sequence[ScopeStanding]) -> list[str]:
     """Return a line for each scope in shadow: its progress, and why it cannot come out by itself, if so."""
     return [
         f"scope {each.scope[:_SCOPE_SHOWN]} of the tenant {each.tenant} is in shadow and serves nothing by likeness, "
@@ -112,7 +109,7 @@ def shadow_lines(found: Sequence["ScopeStanding"]) -> list[str]:
     ]
 
 
-def _stuck(found: "ScopeStanding") -> str:
+def _stuck(found: ScopeStanding) -> str:
     audits, unknown = (found.figures.get(name, 0) for name in ("audits", "unknown"))
     if unknown * 2 <= audits:
         return ""
@@ -145,7 +142,7 @@ def audit_facts(row: Any) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def audit_words(found: "AuditOf") -> str:
+def audit_words(found: AuditOf) -> str:
     """Return the result of an audit in a line."""
     if found.label is None:
         return f"{found.audit} waits for its fresh answer"
@@ -153,7 +150,7 @@ def audit_words(found: "AuditOf") -> str:
     return f"{found.audit}: {found.label}, said {found.labelled_by}: {found.reason} ({_given(found)}){twice}"
 
 
-def guard_rows(found: Sequence["OfGuard"]) -> list[tuple[str, ...]]:
+def guard_rows(found: Sequence[OfGuard]) -> list[tuple[str, ...]]:
     """Return the audits of refusals as the cells of `GUARD_COLUMNS`, a row for each guard."""
     return [
         (each.guard, f"{each.refused:,.0f}", f"{sum(each.labels):,}", *(f"{count:,}" for count in each.labels),
@@ -162,7 +159,7 @@ def guard_rows(found: Sequence["OfGuard"]) -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
-def guard_dicts(found: Sequence["OfGuard"]) -> list[dict[str, Any]]:
+def guard_dicts(found: Sequence[OfGuard]) -> list[dict[str, Any]]:
     """Return the audits of refusals for `--json`; `needless` is an interval of the share, null without a verdict."""
     return [
         {"guard": each.guard, "refused": round(each.refused), "audits": sum(each.labels), "right": each.labels.clean,
@@ -171,10 +168,8 @@ def guard_dicts(found: Sequence["OfGuard"]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _needless(found: "OfGuard") -> tuple[float, float] | None:
+def _needless(found: OfGuard) -> tuple[float, float] | None:
     """Return the 95 % interval of the share of needless refusals, of those with a verdict; None without any."""
-    from headrace_workers.stats.binomial import clopper_pearson_lower, clopper_pearson_upper
-
     right, decided = found.labels.clean, found.labels.decided
     if not decided:
         return None
@@ -216,7 +211,7 @@ def scope_name(scope: str) -> str:
     return scope[:_SCOPE_SHOWN] if scope else EXACT
 
 
-def kept_dict(kept: "Kept") -> dict[str, Any]:
+def kept_dict(kept: Kept) -> dict[str, Any]:
     """Return a kept answer and how often it was given, for `--json`."""
     return {
         "hits": {tier: kept.served.get(tier, 0) for tier in TIERS},
@@ -226,17 +221,17 @@ def kept_dict(kept: "Kept") -> dict[str, Any]:
     }
 
 
-def counts_dict(found: "CacheCounts") -> dict[str, Any]:
+def counts_dict(found: CacheCounts) -> dict[str, Any]:
     """Return the whole, for `--json`."""
     return {"asked": found.asked, "answered": found.answered, "open": found.open, **kept_dict(found.kept)}
 
 
-def scope_dict(name: tuple[str, str], kept: "Kept") -> dict[str, Any]:
+def scope_dict(name: tuple[str, str], kept: Kept) -> dict[str, Any]:
     """Return one scope, for `--json`."""
     return {"scope": name[1] or EXACT, "tenant": name[0], **kept_dict(kept)}
 
 
-def counts_tables(found: "CacheCounts") -> list[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
+def counts_tables(found: CacheCounts) -> list[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
     """Return the whole: title, columns and rows of each table."""
     kept = found.kept
     looked_up = found.asked - found.open
@@ -250,7 +245,7 @@ def counts_tables(found: "CacheCounts") -> list[tuple[str, Sequence[str], list[t
     ]
 
 
-def scope_row(name: tuple[str, str], kept: "Kept") -> tuple[str, ...]:
+def scope_row(name: tuple[str, str], kept: Kept) -> tuple[str, ...]:
     """Return one scope as the cells of `SCOPE_COLUMNS`."""
     return (
         scope_name(name[1]), name[0], *(f"{kept.served.get(tier, 0):,}" for tier in TIERS), f"{kept.saved_tokens:,}",
@@ -258,14 +253,14 @@ def scope_row(name: tuple[str, str], kept: "Kept") -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def ranked(scopes: Mapping[tuple[str, str], "Kept"]) -> list[tuple[tuple[str, str], "Kept"]]:
+def ranked(scopes: Mapping[tuple[str, str], Kept]) -> list[tuple[tuple[str, str], Kept]]:
     """Return the answers with the most hits first, then the answers that save most."""
     return sorted(
         scopes.items(), key=lambda item: (-sum(item[1].served.values()), -item[1].entries.get("live", 0), item[0])
     )
 
 
-def explained_dict(found: "Explained") -> dict[str, Any]:
+def explained_dict(found: Explained) -> dict[str, Any]:
     """Return why a job was given an answer or not, for `--json`."""
     whole = asdict(found)
     whole["until"] = rfc3339(found.until)
@@ -275,7 +270,7 @@ def explained_dict(found: "Explained") -> dict[str, Any]:
     return whole
 
 
-def explained_rows(found: "Explained") -> list[tuple[str, str]]:
+def explained_rows(found: Explained) -> list[tuple[str, str]]:
     """Return why a job was given an answer or not, as lines of name and value; unknown values are left out."""
     near = None if found.similarity is None else f"{found.similarity:.4f}"
     saved = f"{found.saved_tokens:,} tokens, {show_ms(found.saved_ms)}" if found.outcome == "hit" else None
@@ -289,7 +284,7 @@ def explained_rows(found: "Explained") -> list[tuple[str, str]]:
     return lines + [(f"answer {answer.entry_id}", _answer_words(answer, found.job_id)) for answer in found.answers]
 
 
-def gate_row(gate: "Gate") -> tuple[str, ...]:
+def gate_row(gate: Gate) -> tuple[str, ...]:
     """Return a gate as the cells of `GATE_COLUMNS`."""
     passed = {True: "yes", False: "no", None: "–"}[gate.passed]
     return (gate.gate, _number(gate.found), _number(gate.needs), passed)
@@ -299,13 +294,13 @@ def _number(value: float | str | None) -> str:
     return "–" if value is None else value if isinstance(value, str) else f"{value:.6g}"
 
 
-def _audit(found: "Explained") -> str | None:
+def _audit(found: Explained) -> str | None:
     if found.audit is not None:
         return audit_words(found.audit)
     return "none: it was not drawn (HEADRACE_AUDIT_SHARE of such answers are)" if found.tier == "semantic" else None
 
 
-def answer_dict(answer: "AnswerOf") -> dict[str, Any]:
+def answer_dict(answer: AnswerOf) -> dict[str, Any]:
     """Return an answer, for `--json`."""
     return {**asdict(answer), "scope": answer.scope or EXACT, "made_at": rfc3339(answer.made_at),
             "expires_at": rfc3339(answer.expires_at if answer.state == "live" else None)}  # fmt: skip
@@ -326,12 +321,7 @@ def served_dict(row: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def again_row(again: "Rerun") -> tuple[str, ...]:
-    """Return a job that was sent again, as the cells of `AGAIN_COLUMNS`."""
-    return (again.job_id, again.rerun or "–", again.state)
-
-
-def _answer_words(answer: "AnswerOf", job_id: str) -> str:
+def _answer_words(answer: AnswerOf, job_id: str) -> str:
     whose = "made by this job" if answer.first_job == job_id else f"made by {answer.first_job}"
     until = f" until {show_time(answer.expires_at)}" if answer.state == "live" else ""
     reason = f" ({answer.reason})" if answer.reason else ""

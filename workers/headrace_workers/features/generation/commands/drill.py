@@ -2,18 +2,19 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from headrace_schemas.errors import ConfigurationError, UnknownModel
+from headrace_workers.cli.connections import find_ledger_url, need_ledger, running
 from headrace_workers.cli.durations import parse_life, show_ms
-from headrace_workers.cli.output import put_json, say
+from headrace_workers.cli.output import be_sure, put_json, say
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.features.generation.fault_injection import FAULTS, OutageReport, report, report_before
+from headrace_workers.features.generation.store.breakers import Breakers
+from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.settings import home_of
-
-if TYPE_CHECKING:
-    from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.features.generation.fault_injection import OutageReport
 
 _RENEWED_MS: Final = 4_000  # so long the fault lasts when this command is killed
 _RENEW_EVERY: Final = 1.0
@@ -38,10 +39,6 @@ def outage(
 
     Examples: `headrace drill outage large --for 60s`, `headrace drill outage large --kind hang --json`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.generation.fault_injection import FAULTS
-    from headrace_workers.models.registry import Registry
-
     seconds = parse_life(duration, "--for").total_seconds()
     if seconds > _LONGEST:
         raise ConfigurationError(f"--for is {duration!r}; it may be {_LONGEST:.0f} seconds at most")
@@ -63,7 +60,7 @@ def outage(
 
 
 def run_drill(
-    ledger: "Ledger",
+    ledger: Ledger,
     model: str,
     kind: str,
     seconds: float,
@@ -73,9 +70,6 @@ def run_drill(
     monotonic: Callable[[], float] = time.monotonic,
 ) -> dict[str, Any]:
     """Inject the fault for so many seconds, wait until the jobs of that time have ended, and return the report."""
-    from headrace_workers.features.generation.fault_injection import report, report_before
-    from headrace_workers.features.generation.store.breakers import Breakers
-
     breakers, began = ledger.of(Breakers), ledger.now()
     until = monotonic() + seconds
     try:
@@ -94,7 +88,7 @@ def run_drill(
     return told(model, kind, (ended - began) / 1000, during, report_before(ledger, model, began, chain))
 
 
-def told(model: str, kind: str, seconds: float, during: "OutageReport", before: "OutageReport") -> dict[str, Any]:
+def told(model: str, kind: str, seconds: float, during: OutageReport, before: OutageReport) -> dict[str, Any]:
     """Return what a drill is to tell, with the latencies of the ten minutes before it."""
     found = during.to_json()
     usual = before.to_json()
@@ -121,10 +115,7 @@ def in_words(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _be_sure(ledger: "Ledger", model: str, *, yes: bool) -> None:
-    from headrace_workers.cli.connections import find_ledger_url, running
-    from headrace_workers.cli.output import be_sure
-
+def _be_sure(ledger: Ledger, model: str, *, yes: bool) -> None:
     stack = running()
     if yes or (stack is not None and stack.ledger == find_ledger_url()):
         return

@@ -5,21 +5,33 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
+from headrace_producers.settings import topic_prefix
 from headrace_schemas.aliases import alias_of, embedder_alias
-from headrace_schemas.errors import ConfigurationError, UnknownModel
+from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
+from headrace_workers.cli.connections import find_redis_url, need_ledger, ring_bridges
 from headrace_workers.cli.durations import rfc3339, show_ms
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import console, put, put_json, say, table
+from headrace_workers.core.machine import available_memory
+from headrace_workers.core.pipeline.chain import OWN
+from headrace_workers.core.redis import RedisNames, redis_client
+from headrace_workers.features.generation.store.breakers import Breaker, Breakers, Calls, Health
+from headrace_workers.models.catalogue import CATALOGUE_FILE, RemoteModel, read_catalogue
+from headrace_workers.models.convert import convert as make
+from headrace_workers.models.convert import is_made_of
+from headrace_workers.models.engines.echo import make_echo_model
+from headrace_workers.models.engines.engine import Kind, need_client
+from headrace_workers.models.engines.remote.rates import CallRates, key_of
+from headrace_workers.models.hub import HUB_MODELS
+from headrace_workers.models.model_address import enter_model, parse_address
+from headrace_workers.models.pull import pull as get
+from headrace_workers.models.pull import pullable
+from headrace_workers.models.registry import CARD_FILE, Registry, card_fields, list_cards, models_dir
 from headrace_workers.runtime.settings import ModelSettings, home_of
-
-if TYPE_CHECKING:
-    from headrace_workers.features.generation.store.breakers import Calls, Health
-    from headrace_workers.models.catalogue import RemoteModel
-    from headrace_workers.models.engines.engine import Kind
 
 _QuantizationOption = Annotated[str, typer.Option("--quantization", "-q", help="int8, float32, float16, …")]
 _ElsewhereOption = Annotated[
@@ -38,8 +50,6 @@ def list_models(as_json: _JsonOption = False) -> None:
 
     Example: `headrace models list`
     """
-    from headrace_workers.models.registry import card_fields, list_cards
-
     cards = list_cards(home_of())
     if as_json:
         for card in cards:
@@ -84,8 +94,6 @@ def pull(
 
     Examples: `headrace models pull`; `headrace models pull qwen2.5-1.5b-instruct`
     """
-    from headrace_workers.models.pull import pull as get
-
     if name is None:
         _show_choices(as_json)
         return
@@ -95,9 +103,6 @@ def pull(
 
 
 def _show_choices(as_json: bool) -> None:
-    from headrace_workers.core.machine import available_memory
-    from headrace_workers.models.hub import HUB_MODELS
-
     memory = available_memory()
     if as_json:
         for name, model in HUB_MODELS.items():
@@ -139,8 +144,6 @@ def convert(
 
     Example: `headrace models convert ./my-model --alias my-model --quantization int8`
     """
-    from headrace_workers.models.convert import convert as make
-
     if not Path(source).exists() and not _HUB_ID.fullmatch(source):
         raise ConfigurationError(f"{source} is neither a folder, a .gguf file nor a hub id (owner/name)")
     name = alias or alias_of(source)
@@ -158,8 +161,6 @@ def local_model(home: Path, model: str) -> str:
     path = Path(model).expanduser()
     if path.suffix.lower() != ".gguf":
         return model
-    from headrace_workers.models.convert import convert as make
-    from headrace_workers.models.convert import is_made_of
 
     if not path.is_file():
         raise ConfigurationError(f"{model} does not exist: give a .gguf file, or the name of a model")
@@ -181,11 +182,6 @@ def enter_models(home: Path, names: Sequence[str]) -> list[str]:
 
     Raise ConfigurationError if its alias means another model here.
     """
-    from headrace_workers.core.pipeline.chain import OWN
-    from headrace_workers.models.catalogue import CATALOGUE_FILE, read_catalogue
-    from headrace_workers.models.engines.engine import need_client
-    from headrace_workers.models.model_address import enter_model, parse_address
-
     aliases = []
     for name in names:
         if (address := parse_address(name)) is None:
@@ -208,13 +204,8 @@ def ensure_models(home: Path, aliases: Sequence[str]) -> None:
     An embedder does not count, since it answers no job. `echo` is made here: it answers with the question's words.
     Raise ConfigurationError if the client of a model's provider is not installed.
     """
-    from headrace_workers.models.engines.engine import need_client
-    from headrace_workers.models.registry import Registry, list_cards
-
     registry = Registry(home)
     if ECHO in aliases and ECHO not in registry:
-        from headrace_workers.models.engines.echo import make_echo_model
-
         make_echo_model(home)
         registry = Registry(home)
     for alias in aliases:
@@ -234,7 +225,6 @@ def ensure_models(home: Path, aliases: Sequence[str]) -> None:
             f"{wrong}; here are: {known}. `headrace models pull` gets {', '.join(generators)}, and `headrace models "
             "convert SOURCE` any other"
         )
-    from headrace_workers.models.pull import pull as get
 
     for alias in missing:
         with _progress(alias) as show:
@@ -246,17 +236,12 @@ def ensure_embedder(home: Path, name: str) -> None:
 
     If it cannot be pulled, the jobs that need it say so.
     """
-    from headrace_workers.models.pull import pull as get
-    from headrace_workers.models.registry import CARD_FILE, models_dir
-
     if name in _pullable("embedder") and not (models_dir(home) / name / CARD_FILE).is_file():
         with _progress(name) as show:
             get(name, home, progress=show)
 
 
-def _pullable(kind: "Kind") -> list[str]:
-    from headrace_workers.models.pull import pullable
-
+def _pullable(kind: Kind) -> list[str]:
     return pullable(kind)
 
 
@@ -303,10 +288,6 @@ def status(
 
     Examples: `headrace models status`, `headrace models status --minutes 60 --json`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.generation.store.breakers import Breakers
-    from headrace_workers.models.registry import Registry
-
     store = need_ledger().of(Breakers)
     health, calls = store.all(), store.calls(minutes)
     names = sorted({*Registry(home_of()).aliases(), *health, *calls})
@@ -330,11 +311,6 @@ def resume(model: Annotated[str, typer.Argument(help="the model that may be aske
 
     Example: `headrace models resume large`
     """
-    from headrace_schemas.errors import UnknownModel
-    from headrace_workers.cli.connections import need_ledger, ring_bridges
-    from headrace_workers.features.generation.store.breakers import Breaker, Breakers
-    from headrace_workers.models.registry import Registry
-
     registry = Registry(home_of())
     if model not in registry:
         known = ", ".join(registry.aliases()) or "none"
@@ -350,14 +326,8 @@ def resume(model: Annotated[str, typer.Argument(help="the model that may be aske
     say(f"{model} may be asked again; {woken:,} of its jobs wait no longer")
 
 
-def _end_pause(remote: "RemoteModel") -> None:
+def _end_pause(remote: RemoteModel) -> None:
     """End the pause of a model's key. Raise an error where the workers' Redis does not answer, or is not known."""
-    from headrace_producers.settings import topic_prefix
-    from headrace_schemas.errors import ConfigurationError, Unavailable
-    from headrace_workers.cli.connections import find_redis_url
-    from headrace_workers.core.redis import RedisNames, redis_client
-    from headrace_workers.models.engines.remote.rates import CallRates, key_of
-
     url = find_redis_url()
     if url is None:
         raise ConfigurationError("set HEADRACE_REDIS: the workers keep the pauses of their providers' keys there")
@@ -366,7 +336,7 @@ def _end_pause(remote: "RemoteModel") -> None:
             raise Unavailable("Redis does not answer, where the workers keep the pauses of their providers' keys")
 
 
-def status_of(name: str, health: "Health | None", calls: "Calls | None", minutes: int) -> dict[str, Any]:
+def status_of(name: str, health: Health | None, calls: Calls | None, minutes: int) -> dict[str, Any]:
     """Return what is shown of a model."""
     breaker = health.breaker if health else None
     now = health.now if health else 0

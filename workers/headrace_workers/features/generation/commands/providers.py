@@ -2,20 +2,26 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from headrace_schemas import Message, Sampling
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import Name
+from headrace_workers.cli.connections import need_ledger, running
 from headrace_workers.cli.options import JsonLinesOption, checked_tenant, limit_option
 from headrace_workers.cli.output import NoSuchThing, console, put_view, say, table
 from headrace_workers.core.pipeline.chain import OWN
+from headrace_workers.features.providers.store import AllowedProviders
+from headrace_workers.models.catalogue import CATALOGUE_FILE, MOST_PRICE, CatalogueModel
+from headrace_workers.models.engines.engine import LoadOptions, engines, need_client
+from headrace_workers.models.engines.remote.generator import RemoteGenerator
+from headrace_workers.models.generator import Completion, Request
+from headrace_workers.models.model_address import ModelAddress, enter_model, known_engines
+from headrace_workers.models.registry import list_cards, remote_card
 from headrace_workers.runtime.settings import home_of
-
-if TYPE_CHECKING:
-    from headrace_workers.models.catalogue import CatalogueModel
 
 _NAME: Final = TypeAdapter[str](Name)
 _SHOWN: Final = 80  # characters of a wrong name
@@ -52,10 +58,6 @@ def add(
     Examples: `headrace providers add openai --model gpt-5-mini --key env:OPENAI_API_KEY --price 0.25:2`,
     `headrace providers add openai --model qwen3 --url http://localhost:11434/v1`
     """
-    from headrace_workers.models.catalogue import CATALOGUE_FILE
-    from headrace_workers.models.engines.engine import need_client
-    from headrace_workers.models.model_address import ModelAddress, enter_model, known_engines
-
     if provider not in known_engines():
         known = ", ".join(known_engines())
         raise ConfigurationError(
@@ -80,8 +82,6 @@ def add(
 
 def _price(text: str | None) -> tuple[float, float] | None:
     """Return the prices in a text such as `0.25:2`."""
-    from headrace_workers.models.catalogue import MOST_PRICE
-
     if text is None:
         return None
     try:
@@ -93,14 +93,8 @@ def _price(text: str | None) -> tuple[float, float] | None:
     return read, written
 
 
-def _try(alias: str, entry: "CatalogueModel", price: tuple[float, float] | None) -> str:
+def _try(alias: str, entry: CatalogueModel, price: tuple[float, float] | None) -> str:
     """Ask the model once, and return what to say of its answer. Raise ConfigurationError if it gave none."""
-    from headrace_schemas import Message, Sampling
-    from headrace_workers.models.engines.engine import LoadOptions, engines
-    from headrace_workers.models.engines.remote.generator import RemoteGenerator
-    from headrace_workers.models.generator import Completion, Request
-    from headrace_workers.models.registry import remote_card
-
     say(f"asking {entry.model} at {entry.endpoint}; its answer may take up to {entry.first_token:g} s to begin")
     generator = engines("generator")[entry.engine].load(remote_card(alias, entry), home_of(), LoadOptions())
     assert isinstance(generator, RemoteGenerator)  # noqa: S101 - as all engines of `known_engines` make
@@ -118,10 +112,8 @@ def _try(alias: str, entry: "CatalogueModel", price: tuple[float, float] | None)
     return f"{told} That cost about {call:.6f}; a job that reads 500 tokens and writes 200 costs {usual:.6f}."
 
 
-def _say_who_serves_it(entry: "CatalogueModel") -> None:
+def _say_who_serves_it(entry: CatalogueModel) -> None:
     """Say what to start, unless a stack of this home runs that can serve the model."""
-    from headrace_workers.cli.connections import running
-
     stack = running()
     if stack is None:
         say("`headrace up` serves it, and so does `headrace worker --role generate --remote`.")
@@ -153,10 +145,6 @@ def allow(
 
     Example: `headrace providers allow shop openai,anthropic`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.providers.store import AllowedProviders
-    from headrace_workers.models.registry import list_cards
-
     names = _checked(providers)
     store = need_ledger().of(AllowedProviders)
     store.allow(checked_tenant(tenant), names)
@@ -178,9 +166,6 @@ def list_allowed(
 
     Examples: `headrace providers list`, `headrace providers list --tenant shop --json`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.providers.store import AllowedProviders
-
     found = need_ledger().of(AllowedProviders).listed(tenant, limit + 1, after)
     lists = [AllowList(tenant=name, providers=found[name]) for name in list(found)[:limit]]
     if as_json:
@@ -208,9 +193,6 @@ def revoke(
 
     Examples: `headrace providers revoke shop openai`, `headrace providers revoke shop`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.providers.store import AllowedProviders
-
     names = None if providers is None else _checked(providers)
     store = need_ledger().of(AllowedProviders)
     gone = store.revoke(tenant, names)

@@ -13,6 +13,11 @@ from headrace_workers.cli.children import children_of
 from headrace_workers.cli.connections import running
 from headrace_workers.cli.interrupts import TERMINATED
 from headrace_workers.cli.output import say
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.migrate import migrate
+from headrace_workers.core.sql.database import connect
+from headrace_workers.features.generation.commands.models import ensure_embedder, ensure_models
+from headrace_workers.models.registry import Registry, readable_catalogue
 from headrace_workers.models.verifiers.measured import refuse_untrusted
 from headrace_workers.runtime.embedded.broker import Kind
 from headrace_workers.runtime.embedded.stack import Stack
@@ -89,8 +94,6 @@ def models_elsewhere(home: Path, models: Sequence[str], *, all_of_them: bool) ->
     """Return the models among these that other machines run; None where no worker is to ask any. `all_of_them`: also
     those of the catalogue that are not among these are to be asked.
     """
-    from headrace_workers.models.registry import readable_catalogue
-
     entries = readable_catalogue(home).models.keys()
     named = set(models) & entries
     return named if named or (all_of_them and entries) else None
@@ -98,8 +101,6 @@ def models_elsewhere(home: Path, models: Sequence[str], *, all_of_them: bool) ->
 
 def need_models(aliases: Sequence[str]) -> None:
     """Raise UnknownModel if the stack of this home lacks one of these models: its jobs would be refused."""
-    from headrace_workers.models.registry import Registry
-
     stack, registry = running(), Registry(home_of())
     missing = [alias for alias in aliases if alias not in registry]
     if stack is not None and missing:
@@ -127,8 +128,6 @@ def serving(
             raise ConfigurationError("--no-start needs a running `headrace up`, or HEADRACE_KAFKA and HEADRACE_LEDGER")
         yield Elsewhere()
     else:
-        from headrace_workers.features.generation.commands.models import ensure_embedder, ensure_models
-
         ensure_models(home, models)
         if embedder is not None:
             ensure_embedder(home, embedder)
@@ -151,8 +150,6 @@ def ends_on_sigterm() -> Iterator[None]:
 
 
 def _done(url: str) -> Done | None:
-    from headrace_workers.core.ledger.ledger import Ledger
-
     try:
         ledger = Ledger.at(url)
         try:
@@ -165,8 +162,6 @@ def _done(url: str) -> Done | None:
 
 def _own(url: str) -> None:
     """Forget which broker and prefix the ledger belongs to: a home may change both from one start to the next."""
-    from headrace_workers.core.ledger.ledger import Ledger
-
     ledger = Ledger.at(url)
     try:
         ledger.deployment.forget()
@@ -175,9 +170,6 @@ def _own(url: str) -> None:
 
 
 def _migrate(url: str) -> None:
-    from headrace_workers.core.migrate import migrate
-    from headrace_workers.core.sql.database import connect
-
     engine = connect(url)
     try:
         migrate(engine)

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError
@@ -23,14 +25,16 @@ from headrace_workers.cli.output import console, put_json, put_view, say, table
 from headrace_workers.features.knowledge.commands import embedder_here
 from headrace_workers.features.moderation.commands.moderation_try import aids_here
 from headrace_workers.features.moderation.detector import Moderation
+from headrace_workers.features.moderation.head import save_head
+from headrace_workers.features.moderation.head_training import card, read_examples
+from headrace_workers.features.moderation.head_training import train as learn
+from headrace_workers.features.moderation.moderator import build_moderator, shipped_detectors, with_policy
+from headrace_workers.features.moderation.policy import REGENERATE
+from headrace_workers.features.moderation.policy_file import load_policy
 from headrace_workers.features.moderation.settings import ModerationSettings
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from headrace_workers.features.moderation.store import VerdictRow
-    from headrace_workers.models.embedders.embedder import Embedder
+from headrace_workers.features.moderation.store import ModeratedJobs, Span, VerdictRow
+from headrace_workers.features.moderation.views import ModerationPolicy
+from headrace_workers.models.embedders.embedder import Embedder
 
 _COLUMNS = ("from", "texts", "redacted", "blocked", "category", "looked at", "objected to", "share")
 _AT_ONCE: Final = 256
@@ -55,8 +59,6 @@ def check(
 
     Example: `headrace moderation check "Write to ann@headrace.io." --policy policy.toml`
     """
-    from headrace_workers.features.moderation.moderator import build_moderator
-
     whole = _read(text)
     (verdict,) = build_moderator(policy or ModerationSettings.from_env().policy, aids_here()).moderate(
         [whole], None if tenant is None else [tenant]
@@ -77,11 +79,6 @@ def check_policy(
 
     Example: `headrace moderation policy check policy.toml`
     """
-    from headrace_workers.features.moderation.moderator import shipped_detectors, with_policy
-    from headrace_workers.features.moderation.policy import REGENERATE
-    from headrace_workers.features.moderation.policy_file import load_policy
-    from headrace_workers.features.moderation.views import ModerationPolicy
-
     policy = load_policy(file)
     detectors = shipped_detectors()
     moderator = with_policy(detectors, policy, aids_here())
@@ -187,8 +184,6 @@ def report(
 
     Example: `headrace moderation report --since 30d --tenant shop`
     """
-    from headrace_workers.features.moderation.store import ModeratedJobs, Span
-
     ledger = need_ledger()
     now = ledger.now()
     begin = milliseconds(parse_time(since, datetime.fromtimestamp(now / 1000, UTC)))
@@ -204,7 +199,7 @@ def report(
         console(data=True).print(table(None, _COLUMNS, rows, right=(*_COLUMNS[1:4], *_COLUMNS[5:])))
 
 
-def count(verdicts: "Iterable[VerdictRow]", by: Period) -> dict[str, Counts]:
+def count(verdicts: Iterable[VerdictRow], by: Period) -> dict[str, Counts]:
     """Return the counts by the beginning of each period, the oldest first. Empty periods are left out."""
     found: dict[str, Counts] = {}
     for verdict in verdicts:
@@ -240,10 +235,6 @@ def train(
 
     Example: `headrace moderation train labelled.jsonl benign.jsonl -o head.npz`
     """
-    from headrace_workers.features.moderation.head import save_head
-    from headrace_workers.features.moderation.head_training import card, read_examples
-    from headrace_workers.features.moderation.head_training import train as learn
-
     if output.suffix != ".npz":
         raise ConfigurationError(f"--output {output}: a head's file ends in .npz")
     if not output.parent.is_dir():
@@ -264,7 +255,7 @@ def train(
     say(f"{output}: {', '.join(trained.head.categories)}; {beside} says how well it does")
 
 
-def _vectors(texts: Sequence[str], embedder: "Embedder") -> "NDArray[np.float32]":
+def _vectors(texts: Sequence[str], embedder: Embedder) -> NDArray[np.float32]:
     import numpy as np
     from rich.progress import track
 

@@ -1,14 +1,14 @@
 """`headrace moderation try`: compares a policy with what moderation did earlier."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from pydantic_core import from_json
@@ -20,15 +20,12 @@ from headrace_workers.cli.options import OneJsonOption, limit_option
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.features.knowledge.commands import embedder_here
 from headrace_workers.features.moderation.detector import Instructions, Moderator
+from headrace_workers.features.moderation.moderator import Aids, build_moderator
 from headrace_workers.features.moderation.settings import ModerationSettings
+from headrace_workers.features.moderation.store import ModeratedJobs, Span
+from headrace_workers.models.engines.load_generator import load_generator
+from headrace_workers.models.generator import Generator
 from headrace_workers.runtime.settings import home_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from headrace_workers.features.moderation.moderator import Aids
-    from headrace_workers.features.moderation.store import ModeratedJobs, Span
-    from headrace_workers.models.generator import Generator
 
 RELEASED: Final = "released"  # a person let it pass
 UNDECIDED: Final = "held: a detector failed"
@@ -62,9 +59,6 @@ def try_policy(
 
     Example: `headrace moderation try new.toml --on outputs --since 7d`
     """
-    from headrace_workers.features.moderation.moderator import build_moderator
-    from headrace_workers.features.moderation.store import ModeratedJobs, Span
-
     moderator = build_moderator(policy, aids_here())
     ledger = need_ledger()
     jobs, now = ledger.of(ModeratedJobs), ledger.now()
@@ -79,7 +73,7 @@ def try_policy(
         _show(trial, policy, since)
 
 
-def _past(jobs: "ModeratedJobs", span: "Span", kind: str, limit: int, looked: "Callable[[], None]") -> Iterator["Past"]:
+def _past(jobs: ModeratedJobs, span: Span, kind: str, limit: int, looked: Callable[[], None]) -> Iterator["Past"]:
 
     for row in jobs.ended(span, kind, limit):
         looked()
@@ -88,7 +82,7 @@ def _past(jobs: "ModeratedJobs", span: "Span", kind: str, limit: int, looked: "C
 
 
 @contextmanager
-def _bar(total: int) -> Iterator["Callable[[], None]"]:
+def _bar(total: int) -> Iterator[Callable[[], None]]:
     """Show a bar on a terminal. Call the function that it yields for each job."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -139,16 +133,12 @@ def _categories(trial: "Trial") -> list[str]:
     return sorted(trial.objected_before.keys() | trial.objected_now.keys())
 
 
-def aids_here() -> "Aids":
+def aids_here() -> Aids:
     """Return the libraries and models that detectors of a policy use, from this home and environment."""
-    from headrace_workers.features.moderation.moderator import Aids
-
     return Aids(embedder_here, _guard, ModerationSettings.from_env().moderation_key)
 
 
-def _guard(alias: str) -> "Generator":
-    from headrace_workers.models.engines.load_generator import load_generator
-
+def _guard(alias: str) -> Generator:
     return load_generator(home_of(), alias, needs_logprobs=True)
 
 

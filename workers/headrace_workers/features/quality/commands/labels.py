@@ -10,10 +10,12 @@ from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_schemas.reasons import describe
 from headrace_schemas.review import Review
 from headrace_workers.cli import asking
+from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import rfc3339
 from headrace_workers.cli.options import JsonLinesOption, tenant_meant
 from headrace_workers.cli.output import NoSuchThing, be_sure, console, put_bytes, put_json, say, table
 from headrace_workers.core.json_lines import LineTooLong, NoJSON, lines, listed, parsed
+from headrace_workers.features.quality.store import Labels, Which, review_of
 
 _LONGEST_LINE: Final = 100_000  # bytes
 _AT_ONCE: Final = 500
@@ -51,9 +53,6 @@ def import_labels(
 
     Example: `headrace labels import labels.jsonl`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.quality.store import Labels
-
     whose = tenant_meant(tenant)
     with asking.opened(file) as (stream, name):
         total = sum(1 for _ in _checked(stream, name, whose))
@@ -73,9 +72,6 @@ def list_labels(tenant: _TenantOption = None, as_json: JsonLinesOption = False) 
 
     Example: `headrace labels list --tenant shop`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.quality.store import Labels
-
     found = need_ledger().of(Labels).counted(tenant)
     if as_json:
         for row in found:
@@ -108,9 +104,6 @@ def export(tenant: _TenantOption = None) -> None:
 
     Example: `headrace labels export > labels.jsonl`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.quality.store import Labels, review_of
-
     for row in need_ledger().of(Labels).all(tenant):
         put_bytes(review_of(row).model_dump_json(exclude_none=True).encode())
 
@@ -130,9 +123,6 @@ def remove(
 
     Example: `headrace labels remove --criterion polit --yes`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.quality.store import Labels, Which
-
     if (criterion is None) == (category is None):
         raise ConfigurationError("give --criterion NAME, or --category NAME (`headrace labels list`)")
     kind = "category" if criterion is None else "criterion"

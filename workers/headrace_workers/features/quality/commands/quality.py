@@ -4,10 +4,15 @@ from typing import Annotated, Any
 
 import typer
 
+from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import console, put, put_json, say
 from headrace_workers.cli.pages import HtmlOption, refuse_unwritable, say_where, write_page
+from headrace_workers.features.quality.assessment import assess, by_subject
+from headrace_workers.features.quality.commands import quality_views as views
+from headrace_workers.features.quality.commands.quality_views import quality_page
+from headrace_workers.features.quality.store import Labels
 
 
 def quality(
@@ -23,12 +28,6 @@ def quality(
 
     Example: `headrace quality --tenant shop --html quality.html`
     """
-    from headrace_workers.cli.connections import need_ledger
-    from headrace_workers.features.quality.assessment import assess, by_subject
-    from headrace_workers.features.quality.commands import quality_views as views
-    from headrace_workers.features.quality.commands.quality_views import quality_page
-    from headrace_workers.features.quality.store import Labels
-
     refuse_unwritable(html)
     patience_ms = int(parse_duration(fresh).total_seconds() * 1000)
     ledger = need_ledger()
