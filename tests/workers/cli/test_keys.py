@@ -97,8 +97,8 @@ def test_a_key_that_nobody_was_shown_is_none(call: Call, ledger: Ledger, full_di
 @pytest.mark.parametrize(
     "arguments",
     [
-        "keys rotate nothing", "keys revoke nothing", "webhooks remove nothing --yes", "quotas remove nothing",
-        "budgets remove nothing", "batch cancel nothing", "labels remove --criterion nothing --yes", "status nothing",
+        "keys rotate nothing", "keys revoke nothing", "webhooks remove nothing --yes", "limits remove nothing",
+        "batch cancel nothing", "labels remove --criterion nothing --yes", "status nothing",
         "cancel nothing", "cache explain nothing", "providers revoke nothing", "dead show 7",
     ],
 )  # fmt: skip

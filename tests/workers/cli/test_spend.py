@@ -8,19 +8,19 @@ from headrace_workers.runtime.settings import home_of
 
 def test_a_budget_is_set_listed_and_removed(call, ledger):
     """As people and programs read it: one for each period."""
-    code, _, err = call("budgets", "set", "shop", "--most", "12.5", "--per", "day")
+    code, _, err = call("limits", "set", "shop", "--money", "12.5", "--per", "day")
     assert (code, "shop may spend 12.50 a day" in err) == (0, True)
-    assert call("budgets", "set", "shop", "--most", "100")[0] == 0
-    told = [json.loads(line) for line in call("budgets", "list", "--json")[1].splitlines()]
+    assert call("limits", "set", "shop", "--money", "100")[0] == 0
+    told = [json.loads(line) for line in call("limits", "list", "--json")[1].splitlines()]
     assert [(each["per"], each["most"], each["left"], each["key"]) for each in told] == [
         ("day", 12_500_000, 12_500_000, None),
         ("month", 100_000_000, 100_000_000, None),
     ]
-    assert "12.50" in call("budgets", "list")[1]
-    assert call("budgets", "remove", "shop", "--per", "day")[0] == 0
-    assert len(call("budgets", "list", "--json")[1].splitlines()) == 1
-    code, _, err = call("budgets", "remove", "shop", "--per", "day")
-    assert (code != 0, "there is no such budget" in err) == (True, True)
+    assert "12.50" in call("limits", "list")[1]
+    assert call("limits", "remove", "shop", "--per", "day")[0] == 0
+    assert len(call("limits", "list", "--json")[1].splitlines()) == 1
+    code, _, err = call("limits", "remove", "shop", "--per", "day")
+    assert (code != 0, "there is no such limit" in err) == (True, True)
 
 
 def test_a_new_budget_lists_the_models_that_it_does_not_allow(call, ledger):
@@ -29,23 +29,23 @@ def test_a_new_budget_lists_the_models_that_it_does_not_allow(call, ledger):
     (home_of() / "models.toml").write_text(
         far.format(name="far", at="https://api.openai.com/v1") + far.format(name="near", at="http://localhost:11434/v1")
     )
-    told = call("budgets", "set", "shop", "--most", "1")[2].replace("\n", " ")
+    told = call("limits", "set", "shop", "--money", "1")[2].replace("\n", " ")
     assert "jobs under a budget that may need far are refused" in told
 
 
 def test_a_budget_of_a_key_that_the_tenant_does_not_have_is_refused(call, ledger):
     """It would hold for nothing."""
-    code, _, err = call("budgets", "set", "shop", "--most", "1", "--key", "nokey")
+    code, _, err = call("limits", "set", "shop", "--money", "1", "--key", "nokey")
     assert (code != 0, "shop has no key nokey" in err) == (True, True)
 
 
 def test_the_budget_of_a_key_says_which_jobs_it_does_not_cover(call, ledger):
     key = json.loads(call("keys", "create", "of the shop", "--tenant", "shop", "--json")[1])["id"]
-    told = call("budgets", "set", "shop", "--most", "1", "--key", key)[2].replace("\n", " ")
+    told = call("limits", "set", "shop", "--money", "1", "--key", key)[2].replace("\n", " ")
     assert "jobs from Kafka, lines of batches and replayed jobs have no key" in told
-    assert "shop has no budget of its own: `headrace budgets set shop --most AMOUNT` limits them" in told
-    assert "have no key" not in call("budgets", "set", "shop", "--most", "9")[2]
-    told = call("budgets", "set", "shop", "--most", "2", "--key", key)[2].replace("\n", " ")
+    assert "shop has no budget of its own: `headrace limits set shop --money AMOUNT` limits them" in told
+    assert "have no key" not in call("limits", "set", "shop", "--money", "9")[2]
+    told = call("limits", "set", "shop", "--money", "2", "--key", key)[2].replace("\n", " ")
     assert "this budget does not cover them; the budget of shop does" in told
 
 

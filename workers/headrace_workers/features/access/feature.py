@@ -44,7 +44,7 @@ def _tables() -> "Sequence[Table]":
 FEATURE = Feature(
     name="access",
     tables=_tables,
-    groups={"keys": "Manage the API keys of the HTTP gateway.", "quotas": "Manage the token quotas of tenants."},
+    groups={"keys": "Manage the API keys of the HTTP gateway."},
     commands=commands_in(
         "headrace_workers.features.access.commands",
         {
@@ -52,9 +52,6 @@ FEATURE = Feature(
             "keys list": "list_keys",
             "keys rotate": "rotate",
             "keys revoke": "revoke",
-            "quotas set": "set_quota",
-            "quotas list": "list_quotas",
-            "quotas remove": "remove_quota",
         },
     ),
     hooks=_hooks,

@@ -1,7 +1,7 @@
-"""`headrace budgets` and `headrace cost`: how much money tenants may spend, and what models cost."""
+"""`headrace limits` and `headrace cost`: the tokens and the money that tenants may use, and what models cost."""
 
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import typer
 from pydantic import BaseModel
@@ -9,12 +9,11 @@ from pydantic import BaseModel
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import Moment
-from headrace_workers.cli.options import JsonLinesOption, checked_tenant, limit_option
+from headrace_workers.cli.options import MOST_TOKENS, JsonLinesOption, checked_tenant, limit_option
 from headrace_workers.cli.output import NoSuchThing, console, put_view, say, table
 from headrace_workers.core.ledger.charges import UNKNOWN
-from headrace_workers.features.access.commands import period_of
 from headrace_workers.features.access.store.keys import ApiKeys
-from headrace_workers.features.access.store.quota_rows import Quota
+from headrace_workers.features.access.store.quota_rows import Period, Quota, Unit
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.spend.prices import DeploymentPrices, micro, money
 from headrace_workers.features.spend.settings import SpendSettings
@@ -40,64 +39,83 @@ class CostRow(BaseModel):
     bound: int
 
 
-class Budget(BaseModel):
-    """The money that a tenant, or one of its keys, may spend in a period, in millionths of the currency."""
+class Limit(BaseModel):
+    """The tokens, or the money in millionths of the currency, that a tenant or one of its keys may use in a period, and
+    what is used and reserved in the present one.
+    """
 
     tenant: str
     key: str | None
+    unit: Literal["tokens", "money"]
     per: str
     most: int
-    spent: int
+    used: int
     reserved: int
     left: int
     ends_at: Moment
 
     @classmethod
     def of(cls, quota: Quota) -> Self:
-        """Return the view of a budget."""
-        return cls(
-            tenant=quota.tenant,
-            key=quota.key_id or None,
-            per=quota.period,
-            most=quota.most,
-            spent=quota.used,
-            reserved=quota.reserved,
-            left=quota.left,
-            ends_at=quota.ends,
+        """Return the view of a quota."""
+        return cls.model_validate(
+            {name: getattr(quota, name) for name in ("tenant", "unit", "most", "used", "reserved", "left")}
+            | {"key": quota.key_id or None, "per": quota.period, "ends_at": quota.ends}
         )
 
 
+_FIGURES: Final = ("most", "used", "reserved", "left")
+_MOST_MONEY: Final = 1_000_000_000
 _KeyOption = Annotated[str, typer.Option("--key", help="only jobs of this API key, by its id, as in `keys list`")]
 
 
-def set_budget(
+def set_limit(
     tenant: Annotated[str, typer.Argument(help="the tenant")],
+    tokens: Annotated[
+        int | None,
+        typer.Option("--tokens", min=0, max=MOST_TOKENS, help="tokens of its jobs, prompts and answers together"),
+    ] = None,
     most: Annotated[
-        float, typer.Option("--most", min=0, max=1_000_000_000, help="in the deployment's currency, HEADRACE_CURRENCY")
-    ],
+        float | None,
+        typer.Option("--money", min=0, max=_MOST_MONEY, help="in the deployment's currency, HEADRACE_CURRENCY"),
+    ] = None,
     per: Annotated[str, typer.Option("--per", help="day, month (UTC), or ever")] = "month",
     key: _KeyOption = "",
 ) -> None:
-    """Set how much the jobs of a tenant, or of one key, may spend. A job is refused where its first call may cost more
-    than is left. A tenant may have a budget of each period.
+    """Set the tokens or the money that the jobs of a tenant may use: its quota or a budget. Jobs that may need more
+    than is left are refused.
 
-    A key's budget covers the jobs that the key sends through a gateway. Jobs that come by Kafka, lines of batches and
-    replayed jobs have no key: only a budget of the tenant covers them.
+    A tenant has one quota of tokens, and may have a budget of money for each period. A key may have budgets too: they
+    cover the jobs that the key sends through a gateway. Jobs that come by Kafka, lines of batches and replayed jobs
+    have no key: only a budget of the tenant covers them.
 
-    Example: `headrace budgets set shop --most 250 --per month`
+    Examples: `headrace limits set shop --tokens 5000000 --per month`, `headrace limits set shop --money 250`
     """
-    ledger = need_ledger()
-    period = period_of(per)
+    if (tokens is None) == (most is None):
+        raise ConfigurationError("give --tokens or --money, and not both")
+    ledger, period = need_ledger(), _period_of(per)
+    a_period = "" if per == "ever" else f" a {per}"
+    if tokens is not None:
+        if key:
+            raise ConfigurationError("--key limits money only: give --money")
+        ledger.of(Quotas).put(checked_tenant(tenant), tokens, period)
+        say(f"{tenant} may use {tokens:,} tokens{a_period}")
+        return
     found = ledger.of(ApiKeys).find([key]).get(key) if key else None
     if key and (found is None or found.tenant != tenant):
         raise NoSuchThing(f"{tenant} has no key {key}: `headrace keys list --tenant {tenant}` shows all")
-    amount = micro(most)
+    amount = micro(most or 0)
     ledger.of(Quotas).put(checked_tenant(tenant), amount, period, unit="money", key_id=key)
-    who = f"the key {key} of {tenant}" if key else tenant
-    say(f"{who} may spend {money(amount)}" + ("" if per == "ever" else f" a {per}"))
+    say(f"{f'the key {key} of {tenant}' if key else tenant} may spend {money(amount)}{a_period}")
     _say_what_has_no_price()
     if key:
-        _say_what_has_no_key(tenant, any(not each.key_id for each in ledger.of(Quotas).find([tenant], unit="money")))
+        _say_what_has_no_key(tenant, any(not quota.key_id for quota in ledger.of(Quotas).find([tenant], unit="money")))
+
+
+def _period_of(text: str) -> Period:
+    """Return the period that `--per` names. Raise ConfigurationError where it names none."""
+    if text not in ("day", "month", "ever"):
+        raise ConfigurationError(f"--per is {text!r}; it may be day, month or ever")
+    return text  # type: ignore[return-value]  # checked above
 
 
 def _say_what_has_no_price() -> None:
@@ -118,48 +136,59 @@ def _say_what_has_no_key(tenant: str, tenant_has_one: bool) -> None:
     if tenant_has_one:
         say(f"{without}; the budget of {tenant} does")
     else:
-        say(f"{without}. {tenant} has no budget of its own: `headrace budgets set {tenant} --most AMOUNT` limits them")
+        say(f"{without}. {tenant} has no budget of its own: `headrace limits set {tenant} --money AMOUNT` limits them")
 
 
-def list_budgets(
+def list_limits(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
-    limit: Annotated[int, limit_option("the number of budgets, by tenant")] = 1_000,
+    limit: Annotated[int, limit_option("the number of limits, by tenant")] = 100,
+    after: Annotated[str | None, typer.Option("--after", help="only tenants after this one")] = None,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """List budgets: what is spent in this period, and what is reserved for calls of unfinished jobs.
+    """List quotas and budgets: what is used in this period, and what is reserved for unfinished jobs.
 
-    Example: `headrace budgets list --tenant shop`
+    Examples: `headrace limits list`, `headrace limits list --limit 1000 --after shop`
     """
-    found = need_ledger().of(Quotas).find(None if tenant is None else [tenant], unit="money", limit=limit + 1)
-    budgets = [Budget.of(quota) for quota in found[:limit]]
+    quotas = need_ledger().of(Quotas).find(None if tenant is None else [tenant], limit=limit + 1, after=after)
+    limits = [Limit.of(quota) for quota in quotas[:limit]]
+    if len(quotas) > limit:  # a tenant stands on one page
+        limits = [row for row in limits if row.tenant != quotas[limit].tenant] or limits
     if as_json:
-        for budget in budgets:
-            put_view(budget)
-    elif budgets:
-        figures = ("most", "spent", "reserved", "left")
-        rows = [
-            (each.tenant, each.key or "", each.per, *(money(getattr(each, name)) for name in figures))
-            for each in budgets
-        ]
-        console(data=True).print(table(None, ("tenant", "key", "per", *figures), rows, right=figures))
+        for row in limits:
+            put_view(row)
+    elif limits:
+        rows = [(row.tenant, row.key or "", row.unit, row.per, *_figures_of(row)) for row in limits]
+        columns = ("tenant", "key", "unit", "per", *_FIGURES)
+        console(data=True).print(table(None, columns, rows, right=_FIGURES))
+    elif tenant is None and after is None:
+        say("no tenant has a limit: `headrace limits set TENANT --tokens N` or `--money AMOUNT` sets one")
     else:
-        say("there is no budget: `headrace budgets set TENANT --most AMOUNT` sets one")
-    if len(found) > limit:
-        say(f"only {limit} are shown: --limit shows more")
+        say("none of these tenants has a limit")
+    if len(quotas) > limit:
+        say(f"only {len(limits)} are shown: --after {limits[-1].tenant} shows the next, --limit more at a time")
 
 
-def remove_budget(
+def _figures_of(row: Limit) -> list[str]:
+    return [money(getattr(row, name)) if row.unit == "money" else f"{getattr(row, name):,}" for name in _FIGURES]
+
+
+def remove_limits(
     tenant: Annotated[str, typer.Argument(help="the tenant")],
+    unit: Annotated[str | None, typer.Option("--unit", help="only of tokens, or only of money")] = None,
     per: Annotated[str | None, typer.Option("--per", help="only that of this period; by default all")] = None,
     key: _KeyOption = "",
 ) -> None:
-    """Remove budgets of a tenant, or of one of its keys.
+    """Remove limits of a tenant, or of one of its keys.
 
-    Example: `headrace budgets remove shop --per month`
+    Examples: `headrace limits remove shop`, `headrace limits remove shop --unit money --per month`
     """
-    period = None if per is None else period_of(per)
-    if not need_ledger().of(Quotas).remove(tenant, unit="money", key_id=key, period=period):
-        raise NoSuchThing("there is no such budget: `headrace budgets list` shows all")
+    if unit not in (None, "tokens", "money"):
+        raise ConfigurationError(f"--unit is {unit!r}; it may be tokens or money")
+    period, quotas = None if per is None else _period_of(per), need_ledger().of(Quotas)
+    units: tuple[Unit, ...] = ("tokens", "money") if unit is None else (unit,)  # type: ignore[assignment]  # checked above
+    removed = [quotas.remove(tenant, unit=name, key_id=key, period=period) for name in units]
+    if not any(removed):
+        raise NoSuchThing("there is no such limit: `headrace limits list` shows all")
     say("removed")
 
 

@@ -52,14 +52,14 @@ FEATURE = Feature(
     name="spend",
     tables=_tables,
     routers=_routers,
-    groups={"budgets": "Manage how much money tenants and keys may spend."},
+    groups={"limits": "Limit the tokens and the money that tenants and keys may use."},
     commands=commands_in(
         "headrace_workers.features.spend.commands",
         {
             "cost": "cost",
-            "budgets set": "set_budget",
-            "budgets list": "list_budgets",
-            "budgets remove": "remove_budget",
+            "limits set": "set_limit",
+            "limits list": "list_limits",
+            "limits remove": "remove_limits",
         },
     ),
     scopes=(USAGE_READ,),
