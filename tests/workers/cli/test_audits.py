@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 from tests.workers.cli.conftest import Call
 from tests.workers.cli.test_cache import cache, fits  # noqa: F401 - fixtures
-from tests.workers.cli.test_outbox_commands import Terminal
+from tests.workers.cli.test_refused_events import Terminal
 from tests.workers.core.ledger.conftest import ledger  # noqa: F401 - a fixture
 from tests.workers.features.cache.semantic.conftest import Flow, asks  # noqa: F401 - fixtures
 from tests.workers.features.cache.semantic.test_audits import ask, asked, audits, like, run, semantic, serve  # noqa: F401 - fixtures

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select, update
 from tests.workers.cli.conftest import Call
-from tests.workers.cli.test_outbox_commands import Terminal
+from tests.workers.cli.test_refused_events import Terminal
 from tests.workers.core.ledger.conftest import ledger  # noqa: F401 - a fixture
 from tests.workers.core.ledger.test_documents import document
 from tests.workers.features.cache.semantic.conftest import Flow, asks, flow, tiers  # noqa: F401 - fixtures

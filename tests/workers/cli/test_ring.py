@@ -31,7 +31,7 @@ def made(ledger: Ledger) -> int:
 
 @pytest.mark.parametrize(
     "command",
-    [("dead", "replay", "--all"), ("outbox", "retry"), ("outbox", "drop", "--yes"),
+    [("dead", "replay", "--all"), ("dead", "replay", "--events"), ("dead", "drop", "--yes"),
      ("moderation", "held", "release", JOB), ("moderation", "held", "withhold", JOB, "--reason", "no")],
     ids=lambda command: " ".join(command[:3]),
 )  # fmt: skip
@@ -40,7 +40,7 @@ def test_bridges_are_told(call: Call, made: int, redis_server, monkeypatch, comm
     with redis_client(redis_server.url) as client, client.pubsub(ignore_subscribe_messages=True) as bell:
         bell.subscribe(RedisNames("headrace.").hints)
         eventually(lambda: client.pubsub_numsub(RedisNames("headrace.").hints)[0][1] == 1)
-        code, _, err = call(*command, *([str(made)] if command[0] == "outbox" else []))
+        code, _, err = call(*command, *([str(made)] if "--events" in command or "drop" in command else []))
         assert code == 0, err
         assert eventually(bell.get_message)["data"].decode().split() == list(Hint)
 

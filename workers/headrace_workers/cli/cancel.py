@@ -3,17 +3,17 @@
 import time
 import uuid
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from headrace_producers import Producer
 from headrace_schemas.job import derive_job_id
+from headrace_workers.cli.connections import find_ledger
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import NoSuchThing, hush_kafka, put_json, say
-
-if TYPE_CHECKING:
-    from headrace_workers.core.ledger.job_status import JobView
-    from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.job_status import JobView
+from headrace_workers.core.ledger.ledger import Ledger
 
 _WAIT_SECONDS = 10.0
 _POLL_SECONDS = 0.1
@@ -38,9 +38,6 @@ def cancel(
 
     Examples: `headrace cancel 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`, `headrace cancel order-7 --tenant shop`
     """
-    from headrace_producers import Producer
-    from headrace_workers.cli.connections import find_ledger
-
     hush_kafka()
     ledger = find_ledger(live=True)
     job_id = _id_of(job, tenant, ledger)
@@ -56,7 +53,7 @@ def cancel(
     raise typer.Exit(0 if state in ("cancelled", "cancelled_ahead", "asked") else 1)
 
 
-def _id_of(name: str, tenant: str | None, ledger: "Ledger | None") -> str:
+def _id_of(name: str, tenant: str | None, ledger: Ledger | None) -> str:
     """Return the id of the job that has this id or name. A name that the ledger does not know is the key of a job that
     may still come, if the tenant is given. Raise NoSuchThing for other names.
     """
@@ -74,12 +71,12 @@ def _id_of(name: str, tenant: str | None, ledger: "Ledger | None") -> str:
     return derive_job_id(tenant, name)
 
 
-def _state(found: "JobView") -> str:
+def _state(found: JobView) -> str:
     """Return a job's state. A job that was never sent is cancelled in advance."""
     return "cancelled_ahead" if found.job.kind == "unknown" else str(found.job.state)
 
 
-def _outcome(ledger: "Ledger", job_id: str) -> str:
+def _outcome(ledger: Ledger, job_id: str) -> str:
     """Return the state of the job once the cancellation has been processed; `asked` until then."""
     until = time.monotonic() + _WAIT_SECONDS
     while time.monotonic() < until:

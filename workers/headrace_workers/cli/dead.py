@@ -4,7 +4,7 @@ import base64
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,10 +14,9 @@ from headrace_workers.cli.durations import milliseconds, parse_time, rfc3339, sh
 from headrace_workers.cli.options import JsonLinesOption, limit_option
 from headrace_workers.cli.output import console, printable, put, put_json, say, table
 from headrace_workers.cli.receipts import shorten
-
-if TYPE_CHECKING:
-    from headrace_workers.core.ledger.ledger import Ledger
-    from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.cli.refused_events import list_events, retry
+from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.replay import DeadFilter
 
 COLUMNS = ("letter", "job", "category", "stage", "attempts", "died", "reason")
 WHOLE = ("letter", "job")
@@ -82,6 +81,9 @@ _CategoryOption = Annotated[Category | None, typer.Option("--category", help="on
 _SinceOption = Annotated[str | None, typer.Option("--since", help="died since: 10m, 2h, 3d, or an ISO 8601 time")]
 _UntilOption = Annotated[str | None, typer.Option("--until", help="died before: 10m, 2h, 3d, or an ISO 8601 time")]
 
+_EventsOption = Annotated[bool, typer.Option("--events", help="events that Kafka refused, instead of dead letters")]
+_FILTERS = "--stage, --tenant, --category, --since and --until"
+
 _BATCH = 1_000
 
 
@@ -93,13 +95,22 @@ def list_letters(
     since: _SinceOption = None,
     until: _UntilOption = None,
     replayed: Annotated[bool, typer.Option("--replayed", help="also replayed ones")] = False,
+    events: _EventsOption = False,
     limit: Annotated[int, limit_option("at most so many, newest first")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
     """List dead letters, newest first, with reason, category and attempts.
 
-    Examples: `headrace dead list --category poison --since 2h`, `headrace dead list --stage generate --tenant acme`
+    With --events, list the events that Kafka refused, oldest first: the reason, and how many events of the same job
+    wait behind.
+
+    Examples: `headrace dead list --category poison --since 2h`, `headrace dead list --events`
     """
+    if events:
+        if replayed or any(given is not None for given in (name, stage, tenant, category, since, until)):
+            raise ConfigurationError(f"--events lists all: leave out --id, --replayed, {_FILTERS}")
+        list_events(limit, as_json)
+        return
     ledger = need_ledger()
     wanted = replace(_filter(ledger, stage, tenant, category, since, until), id=name, replayed=replayed)
     letters = ledger.dead(wanted, limit + 1, whole=False)
@@ -123,8 +134,6 @@ def show(
 
     Example: `headrace dead show 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
-    from headrace_workers.core.ledger.replay import DeadFilter
-
     letters: list[Any] = need_ledger().dead(DeadFilter(id=letter_id, replayed=True), 10)
     if not letters:
         say(f"{letter_id}: no dead letter of this id")
@@ -154,22 +163,24 @@ def replay(
     category: _CategoryOption = None,
     since: _SinceOption = None,
     until: _UntilOption = None,
+    events: _EventsOption = False,
     as_json: JsonLinesOption = False,
 ) -> None:
     """Replay dead letters: by id, stage, tenant, category or time, or all.
 
+    With --events, publish events that Kafka refused again, by id or all, and the events that wait behind them: in
+    order, with the same ids.
+
     A job continues at the step where it died. A record that admission refused is published again unchanged. Exit code
     1: nothing was replayed, or not all could be.
 
-    Examples: `headrace dead replay --category transient --since 1h`, `headrace dead replay --all`
+    Examples: `headrace dead replay --category transient --since 1h`, `headrace dead replay --events --all`
     """
-    from headrace_workers.core.ledger.replay import DeadFilter
-
     filtered = any(given is not None for given in (stage, tenant, category, since, until))
-    if (bool(ids) + everything + filtered) != 1:
-        raise ConfigurationError(
-            "give ids, or --all, or one or more of --stage, --tenant, --category, --since and --until"
-        )
+    if events and not filtered:
+        retry(ids, everything, as_json)
+    if events or (bool(ids) + everything + filtered) != 1:
+        raise ConfigurationError(f"give ids, or --all, or (not for --events) one or more of {_FILTERS}")
     ledger = need_ledger()
     now = ledger.now()
     done = cut = 0
@@ -197,7 +208,7 @@ def replay(
 
 
 def _filter(
-    ledger: "Ledger",
+    ledger: Ledger,
     stage: str | None,
     tenant: str | None,
     category: Category | None,
@@ -205,10 +216,8 @@ def _filter(
     until: str | None,
     *,
     now: int | None = None,
-) -> "DeadFilter":
+) -> DeadFilter:
     """Return the filter for these options. Times count from the ledger's clock, which dates the dead letters."""
-    from headrace_workers.core.ledger.replay import DeadFilter
-
     present = datetime.fromtimestamp((now or ledger.now()) / 1000, UTC)
     return DeadFilter(
         stage=stage,

@@ -2,6 +2,7 @@
 
 import typer
 
+from headrace_workers.cli.doctor_checks import all_checks, examine
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import hush_kafka, printable, put, put_json
 from headrace_workers.runtime.settings import Settings
@@ -14,8 +15,6 @@ def doctor(as_json: JsonLinesOption = False) -> None:
 
     Example: `headrace doctor`
     """
-    from headrace_workers.cli.doctor_checks import all_checks, examine
-
     hush_kafka()
     findings = list(examine(all_checks(), Settings.from_env()))
     for finding in findings:

@@ -4,9 +4,10 @@ from typing import Annotated
 
 import typer
 
+from headrace_producers import KafkaSettings, ResultReader
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import flush, hush_kafka, printable, put, put_bytes, say
-from headrace_workers.cli.receipts import Receipt
+from headrace_workers.cli.receipts import Receipt, one_line
 
 
 def results(
@@ -24,9 +25,6 @@ def results(
 
     Examples: `headrace results --follow`, `headrace results --json | jq -r .answer.text`
     """
-    from headrace_producers import KafkaSettings, ResultReader
-    from headrace_workers.cli.receipts import one_line
-
     hush_kafka()
     shown = 0
     with ResultReader(KafkaSettings.from_env(), from_beginning=from_beginning or not follow) as reader:

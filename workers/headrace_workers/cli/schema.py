@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.export import export as write
 from headrace_workers.cli.output import put, put_json, say
+from headrace_workers.core.feature import installed
 
 
 def export(
@@ -17,9 +19,6 @@ def export(
 
     Example: `headrace schema export contract/`
     """
-    from headrace_schemas.export import export as write
-    from headrace_workers.core.feature import installed
-
     installed()  # so that the events of features are known
     try:
         written = write(directory)

@@ -202,7 +202,7 @@ def trouble_lines(incidents: Iterable["Incident"], held: int, set_aside: int) ->
     if held:
         lines.append(f"held: {held:,}; `headrace moderation held list` says why")
     if set_aside:
-        lines.append(f"Kafka refused {set_aside:,} events, which are set aside: see `headrace outbox list`")
+        lines.append(f"Kafka refused {set_aside:,} events, which are set aside: see `headrace dead list --events`")
     return lines
 
 

@@ -37,9 +37,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _GROUPS: Final = {
-    "dead": "Inspect and replay dead letters.",
+    "dead": "Inspect and replay dead letters, and events that Kafka refused.",
     "ledger": "Manage the ledger's database.",
-    "outbox": "Inspect events that Kafka refused; publish them again, or drop them.",
     "schema": "Export the contract, for services in other languages.",
 }
 _FIRST: Final = {"up": 0, "run": 1}  # a person begins with these
@@ -52,6 +51,7 @@ _JOBS: Final = {
     **commands_in(
         "headrace_workers.cli.dead", {"dead list": "list_letters", "dead show": "show", "dead replay": "replay"}
     ),
+    "dead drop": "headrace_workers.cli.refused_events:drop",
 }
 _OPERATION: Final = {
     **commands_in(
@@ -65,10 +65,6 @@ _OPERATION: Final = {
             "ledger migrate": "migrate",
             "ledger bind": "bind",
         },
-    ),
-    **commands_in(
-        "headrace_workers.cli.outbox_commands",
-        {"outbox list": "list_events", "outbox retry": "retry", "outbox drop": "drop"},
     ),
     "doctor": "headrace_workers.cli.doctor:doctor",
     "schema export": "headrace_workers.cli.schema:export",

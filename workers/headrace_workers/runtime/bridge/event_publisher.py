@@ -300,7 +300,7 @@ class Publisher:
         if isinstance(error, _TOO_LARGE):
             return (
                 f"{len(row.record.value):,} bytes are more than the topic {topic} takes: raise its max.message.bytes "
-                "(`headrace doctor` says to what), then `headrace outbox retry`"
+                "(`headrace doctor` says to what), then `headrace dead replay --events`"
             )
         return f"it is refused on the topic {topic}: {words(error)}"
 

