@@ -90,14 +90,6 @@ def test_long_answers_are_not_called_wrong() -> None:
     assert compare(f"{long} 5", f"{long.upper()} 5.").kind == "clean"
 
 
-def test_a_cosine_refuses_and_never_confirms() -> None:
-    assert compare("Paris", "paris", cosine=0.4).kind == "unknown"
-    assert compare("Paris", "paris", cosine=float("nan")).kind == "unknown"
-    assert compare("Paris", "paris", cosine=0.99).kind == "clean"
-    assert compare("the capital", "that capital", cosine=1.0).kind == "unknown"
-    assert compare("It is open", "It is not open", cosine=1.0).kind == "wrong"
-
-
 @pytest.mark.integration
 @pytest.mark.parametrize("unit", slow_after_first(["5 march 2020 ", "5", "1,", "5.5.", "a-", "'", "- ", "n't ", "1:"]))
 def test_a_hostile_answer_is_read_to_its_end(unit: str) -> None:

@@ -65,13 +65,14 @@ def read(text: str) -> tuple[Token, ...]:
     into small letters keep their case, since names of things do. Linear in the text.
     """
     plain = _BULLET.sub("", unicodedata.normalize("NFC", text).translate(_ONE_FORM))
-    found = [each for each in _TOKEN.finditer(plain) if not _silent(each, plain)]
-    kept = [each for i, each in enumerate(found) if not _article(each.group(), first=i == 0, last=i == len(found) - 1)]
-    return tuple(_dated([token for each in kept for token in _tokens(each.lastgroup or "", each.group())]))
+    matches = [match for match in _TOKEN.finditer(plain) if not _silent(match, plain)]
+    last = len(matches) - 1
+    kept = [match for i, match in enumerate(matches) if not _article(match.group(), first=i == 0, last=i == last)]
+    return tuple(_dated([token for match in kept for token in _tokens(match.lastgroup or "", match.group())]))
 
 
-def _silent(found: re.Match[str], text: str) -> bool:
-    sign, after = found.group(), text[found.end() : found.end() + 1]
+def _silent(match: re.Match[str], text: str) -> bool:
+    sign, after = match.group(), text[match.end() : match.end() + 1]
     return sign in _SILENT or (sign == "!" and not (after == "=" or after.isalnum()))
 
 
@@ -121,7 +122,6 @@ def _date(first: Token, second: Token, year: Token) -> Token | None:
 Kind = Literal["clean", "wrong", "unknown"]
 
 SHORT: Final = 16  # words: in a longer answer a number that differs may stand beside the point
-LEAST_COSINE: Final = 0.8
 _CLOSE: Final = Decimal("0.01")  # of a number of 10,000 and more: one may be rounded
 _LARGE: Final = 10_000
 _HEDGES: Final = frozenset(
@@ -142,11 +142,10 @@ class Label:
     reason: str
 
 
-def compare(served: str, fresh: str, cosine: float | None = None) -> Label:
+def compare(served: str, fresh: str) -> Label:
     """Compare the answer that was served with one generated afresh for the same question.
 
-    `cosine` of the two, where it is known, may refuse what the words would confirm; it never confirms, since it is
-    blind to negation. Code is compared letter by letter alone.
+    Code is compared letter by letter alone.
     """
     if served.strip() == fresh.strip():
         return Label("clean", "the same text")
@@ -154,8 +153,6 @@ def compare(served: str, fresh: str, cosine: float | None = None) -> Label:
         return Label("unknown", "code that differs")
     ours, theirs = read(served), read(fresh)
     if ours == theirs and ours:
-        if cosine is not None and not cosine >= LEAST_COSINE:  # NaN refuses, too
-            return Label("unknown", f"the same words, but their cosine is {cosine:.2f}")
         return Label("clean", "the same words, numbers and polarity")
     if max(len(ours), len(theirs)) > SHORT:
         return Label("unknown", f"they differ, and are longer than {SHORT} words")
@@ -197,7 +194,7 @@ def _rounded(a: Decimal, b: Decimal) -> bool:
     """Return True if one may be the other with fewer digits: 3.14 and 3.14159, 1,300,000 and 1,297,000."""
     if min(abs(a), abs(b)) >= _LARGE and abs(a - b) <= _CLOSE * max(abs(a), abs(b)):
         return True
-    places = [-int(each.as_tuple().exponent) for each in (a, b)]
+    places = [-int(number.as_tuple().exponent) for number in (a, b)]
     return places[0] != places[1] and abs(a - b) <= Decimal(1).scaleb(-min(places))
 
 

@@ -34,9 +34,9 @@ BANDS: Final = (0.90, 0.94, 0.97, 0.99)
 _TWICE: Final = 0.2  # of audits
 
 
-def band(similarity: float, bands: Sequence[float] = BANDS) -> int:
+def band(similarity: float) -> int:
     """Return the number of the stratum, from 0, of this similarity."""
-    return max(0, bisect_right(bands, similarity) - 1)
+    return max(0, bisect_right(BANDS, similarity) - 1)
 
 
 def chosen(serve_id: str, share: float, purpose: str = "audit") -> bool:

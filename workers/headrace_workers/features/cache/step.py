@@ -95,43 +95,43 @@ def recall(
 def _requests(
     tasks: Sequence[Task], jobs: Mapping[int, GenerationJob], default: CacheMode, auditing: "Auditing"
 ) -> dict[int, LookupRequest]:
-    """Return the requests of the jobs that ask for the cache, by place."""
+    """Return the requests of the jobs that ask for the cache, by index."""
     return {
-        place: LookupRequest(
-            tasks[place].job_id,
+        index: LookupRequest(
+            tasks[index].job_id,
             job,
             mode,
-            waited_for=tasks[place].woken_by if tasks[place].woken_by != RELEASED else None,
-            explores=auditing.explores(tasks[place].job_id),
-            screened=SCREENED in tasks[place].context,
-            said=_said(tasks[place]),
+            waited_for=tasks[index].woken_by if tasks[index].woken_by != RELEASED else None,
+            explores=auditing.explores(tasks[index].job_id),
+            screened=SCREENED in tasks[index].context,
+            said=_said(tasks[index]),
         )
-        for place, job in jobs.items()
+        for index, job in jobs.items()
         if (mode := mode_of(job, default)) is not CacheMode.OFF
     }
 
 
 def _resting(jobs: Mapping[int, GenerationJob], found: Mapping[int, LookupResult]) -> list[int]:
-    """Return the places of the jobs whose passages are needed now."""
+    """Return the indices of the jobs whose passages are needed now."""
     return [
-        place
-        for place, job in jobs.items()
-        if job.knowledge is not None and not isinstance(found.get(place), Awaited | Failed | Unverified)
+        index
+        for index, job in jobs.items()
+        if job.knowledge is not None and not isinstance(found.get(index), Awaited | Failed | Unverified)
     ]
 
 
 def _freed(
     tasks: Sequence[Task], found: Mapping[int, LookupResult], passages: Mapping[int, grounding.Found | Held]
 ) -> list[int]:
-    """Return the places of the requests that wait for a job of this group which will make no answer for others. They
+    """Return the indices of the requests that wait for a job of this group which will make no answer for others. They
     run by themselves at once.
     """
     alone = {
-        tasks[place].job_id
-        for place, each in passages.items()
-        if isinstance(found.get(place), Miss) and not isinstance(each, grounding.Grounds)
+        tasks[index].job_id
+        for index, passage in passages.items()
+        if isinstance(found.get(index), Miss) and not isinstance(passage, grounding.Grounds)
     }
-    return [place for place, each in found.items() if isinstance(each, Awaited) and each.job_id in alone]
+    return [index for index, result in found.items() if isinstance(result, Awaited) and result.job_id in alone]
 
 
 def _said(task: Task) -> VerifierSaid | None:
@@ -183,11 +183,11 @@ def compared_with(context: Mapping[str, Any], text: str) -> tuple[StepWrite, ...
 
 
 def _passages(
-    places: Sequence[int], tasks: Sequence[Task], retrieval: Retrieves, screener: Callable[[], Screener]
+    indices: Sequence[int], tasks: Sequence[Task], retrieval: Retrieves, screener: Callable[[], Screener]
 ) -> dict[int, grounding.Found | Held]:
-    """Return the passages for the tasks at these places. A job without a base has no place here."""
-    found = find_screened([tasks[place] for place in places], retrieval, screener) if places else ()
-    return dict(zip(places, found, strict=True))
+    """Return the passages for the tasks at these indices. A job without a base is not among them."""
+    found = find_screened([tasks[index] for index in indices], retrieval, screener) if indices else ()
+    return dict(zip(indices, found, strict=True))
 
 
 def _settled(
@@ -280,16 +280,16 @@ def _renewed(
     now = dict(found)
     for _ in range(_LOOKS):
         newer: dict[int, set[tuple[int, str]]] = {}
-        for place, each in now.items():
-            rests = passages.get(place)
-            if isinstance(each, Hit) and isinstance(rests, grounding.Grounds):
-                documents = rests.newer(each.asked_at - _LAG_MS)
-                newer |= {each.entry_id: newer.get(each.entry_id, set()) | documents} if documents else {}
+        for index, result in now.items():
+            rests = passages.get(index)
+            if isinstance(result, Hit) and isinstance(rests, grounding.Grounds):
+                documents = rests.newer(result.asked_at - _LAG_MS)
+                newer |= {result.entry_id: newer.get(result.entry_id, set()) | documents} if documents else {}
         old = cache.outdate(newer) if newer else set()
-        again = [place for place, each in now.items() if isinstance(each, Hit) and each.entry_id in old]
+        again = [index for index, result in now.items() if isinstance(result, Hit) and result.entry_id in old]
         if not again:
             break
-        now.update(zip(again, cache.look_up([requests[place] for place in again]), strict=True))
+        now.update(zip(again, cache.look_up([requests[index] for index in again]), strict=True))
     return now
 
 

@@ -228,14 +228,14 @@ def stats(
             console(data=True).print(Line(line))
         return
     ranked = views.ranked(ledger.of(Answers).scopes(tenant, since_ms))
-    bounds = {each.scope: views.bound_dict(each) for each in stand}
+    bounds = {standing.scope: views.bound_dict(standing) for standing in stand}
     if as_json:
         for name, kept in ranked[:limit]:
             put_json({**views.scope_dict(name, kept), "bound": bounds.get(name[1])})
     elif ranked:
         shown = [views.scope_row(name, kept) for name, kept in ranked[:limit]]
         console(data=True).print(table(None, views.SCOPE_COLUMNS, shown, right=views.SCOPE_RIGHT, whole=("scope",)))
-        _show_bounds([each for each in stand if (each.tenant, each.scope) in dict(ranked[:limit])])
+        _show_bounds([standing for standing in stand if (standing.tenant, standing.scope) in dict(ranked[:limit])])
     else:
         say("no answer was given, and none is kept")
     if len(ranked) > limit:
@@ -245,7 +245,7 @@ def stats(
 def _show_bounds(stand: list[ScopeStanding]) -> None:
     """Print the results of audits by scope; nothing if there were none."""
     if stand:
-        rows = [views.bound_row(each) for each in stand]
+        rows = [views.bound_row(standing) for standing in stand]
         shown = table(
             "wrong answers among those by likeness",
             views.BOUND_COLUMNS,
@@ -254,11 +254,6 @@ def _show_bounds(stand: list[ScopeStanding]) -> None:
             whole=("scope",),
         )
         console(data=True).print(shown)
-        if nearly := [row for each in stand if (row := views.nearly_row(each)) is not None]:
-            title = "what was nearly given: right / wrong / unknown"
-            console(data=True).print(
-                table(title, views.NEARLY_COLUMNS, nearly, right=views.NEARLY_RIGHT, whole=("scope",))
-            )
         for line in (*views.off_lines(stand), *views.shadow_lines(stand)):
             say(line)
 

@@ -143,19 +143,19 @@ def _document(measured: Measured) -> dict[str, Any]:
         ],
         "missed": [
             {
-                "line": each.asked.line,
-                "question": each.asked.question,
-                "right": sorted(each.asked.right),
-                "places": {leg: place(each, leg) for leg in LEGS},
+                "line": question.asked.line,
+                "question": question.asked.question,
+                "right": sorted(question.asked.right),
+                "places": {leg: place(question, leg) for leg in LEGS},
             }
-            for each in missed(measured.answered, FUSED)
+            for question in missed(measured.answered, FUSED)
         ],
     }
 
 
 def _page(measured: Measured) -> str:
     found = qualities(measured.answered)
-    fused = next(each for each in found if each.leg == FUSED)
+    fused = next(quality for quality in found if quality.leg == FUSED)
     return page(
         f"How well {measured.base} is searched: {measured.file}",
         f"{len(measured.answered):,} questions, {measured.passages:,} passages; {measured.embedder}.",
@@ -170,7 +170,7 @@ def _page(measured: Measured) -> str:
 
 
 def _by_leg(measured: Measured, found: Sequence[Quality], fused: Quality) -> Section:
-    chosen = [number for number, each in enumerate(found) if each is fused]
+    chosen = [index for index, quality in enumerate(found) if quality is fused]
     rows = [_quality_row(quality) for quality in found]
     return Section(
         "By words, by vectors, and fused",
@@ -186,15 +186,15 @@ def _recall(found: Sequence[Quality]) -> str:
         pages.Axis("the first k", 0, len(DEPTHS) - 1, lambda step: str(DEPTHS[round(step)])),
         pages.Axis("", 0.0, 1.0, pages.percent),
         [
-            pages.Line(each.leg, [(step, each.recall[k]) for step, k in enumerate(DEPTHS)])
-            for each in sorted(found, key=lambda each: each.leg != FUSED)
+            pages.Line(quality.leg, [(step, quality.recall[k]) for step, k in enumerate(DEPTHS)])
+            for quality in sorted(found, key=lambda quality: quality.leg != FUSED)
         ],
     )
 
 
 def _relevance(measured: Measured) -> str:
-    right = [value for each in measured.answered for value in each.right]
-    wrong = [value for each in measured.answered for value in each.wrong]
+    right = [value for question in measured.answered for value in question.right]
+    wrong = [value for question in measured.answered for value in question.wrong]
     return pages.histogram(
         "Relevance of the first ten passages",
         pages.Axis("cosine to the question", min([0.0, *right, *wrong]), 1.0, pages.plain),
@@ -204,7 +204,7 @@ def _relevance(measured: Measured) -> str:
 
 
 def _by_floor(measured: Measured) -> Section:
-    chosen = [index for index, each in enumerate(measured.floors) if each.floor == measured.floor]
+    chosen = [index for index, floor in enumerate(measured.floors) if floor.floor == measured.floor]
     return Section(
         "Where a floor can be",
         [
@@ -229,18 +229,18 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _quality_row(each: Quality) -> tuple[str, ...]:
-    return (each.leg, number(each.ndcg), number(each.mrr), *(number(each.recall[k]) for k in DEPTHS))
+def _quality_row(quality: Quality) -> tuple[str, ...]:
+    return (quality.leg, number(quality.ndcg), number(quality.mrr), *(number(quality.recall[k]) for k in DEPTHS))
 
 
-def _floor_row(each: Floor) -> tuple[str, ...]:
-    return (f"{each.floor:.2f}", share(each.kept), share(each.dropped), share(each.answered))
+def _floor_row(floor: Floor) -> tuple[str, ...]:
+    return (f"{floor.floor:.2f}", share(floor.kept), share(floor.dropped), share(floor.answered))
 
 
-def _missed_row(each: Answered) -> tuple[str, ...]:
-    places = (place(each, leg) for leg in LEGS)
-    right = ", ".join(sorted(each.asked.right))
+def _missed_row(question: Answered) -> tuple[str, ...]:
+    places = (place(question, leg) for leg in LEGS)
+    right = ", ".join(sorted(question.asked.right))
     return (
-        str(each.asked.line), shorten(each.asked.question, _WIDTH), shorten(right, _WIDTH),
+        str(question.asked.line), shorten(question.asked.question, _WIDTH), shorten(right, _WIDTH),
         *("–" if at is None else str(at) for at in places),
     )  # fmt: skip

@@ -85,7 +85,7 @@ def renewed(job_id: str, entry_id: int, row: Any | None) -> New | Rerun:
 def send(new: Sequence[New], producer: Producer, done: Callable[[Rerun], None]) -> None:
     """Send these and tell of each once the broker has it. Raise Unavailable when it does not take them."""
     for start in range(0, len(new), _CHUNK):
-        futures = [_send(each, producer) for each in new[start : start + _CHUNK]]
+        futures = [_send(job, producer) for job in new[start : start + _CHUNK]]
         producer.flush()
         for future in futures:
             done(future)
@@ -162,7 +162,7 @@ def purge(
     Examples: `headrace cache purge --tenant acme --older-than 2d`, `headrace cache purge --all --yes`,
     `headrace cache purge --knowledge handbook --document docs/leave.md`
     """
-    filtered = any(each is not None for each in (tenant, scope, older_than, knowledge, document)) or bool(ids)
+    filtered = any(option is not None for option in (tenant, scope, older_than, knowledge, document)) or bool(ids)
     if filtered == everything:
         raise ConfigurationError(
             "give --all, or one or more of --tenant, --scope, --older-than, --knowledge, --document and --entry"
@@ -262,11 +262,11 @@ def _rerun(ledger: Ledger, answers: list[AnswerOf], served: list[Any], reruns: l
         part = jobs[start : start + _PAGE]
         known = ledger.of(Answers).to_ask_again(part)
         made = [renewed(job, whose[job], known.get(job)) for job in part]
-        reruns += [each for each in made if isinstance(each, Rerun)]
-        fresh = [each for each in made if isinstance(each, New)]
-        there = ledger.of(Answers).to_ask_again([each.job_id for each in fresh])
-        reruns += [Rerun(each.old, each.job_id, "sent before") for each in fresh if each.job_id in there]
-        new += [each for each in fresh if each.job_id not in there]
+        reruns += [outcome for outcome in made if isinstance(outcome, Rerun)]
+        fresh = [outcome for outcome in made if isinstance(outcome, New)]
+        there = ledger.of(Answers).to_ask_again([new_job.job_id for new_job in fresh])
+        reruns += [Rerun(new_job.old, new_job.job_id, "sent before") for new_job in fresh if new_job.job_id in there]
+        new += [new_job for new_job in fresh if new_job.job_id not in there]
     if new:
         with Producer.from_env() as producer:
             send(new, producer, reruns.append)

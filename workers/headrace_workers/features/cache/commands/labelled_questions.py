@@ -49,7 +49,7 @@ class Labelled(NamedTuple):
 
 def read_pairs(path: Path) -> list[Pair]:
     """Return pairs of questions. Raise WrongFile, or ConfigurationError if the file cannot be read."""
-    return [Pair(*each) for each in read_labelled(path, QUESTION, OTHER, SAME)]
+    return [Pair(*labelled) for labelled in read_labelled(path, QUESTION, OTHER, SAME)]
 
 
 def read_labelled(
@@ -126,9 +126,13 @@ def _question_of(number: int, line: Mapping[str, Any]) -> LabelledQuestion:
     question = _text(line, QUESTION)
     name, right = _value(line, RIGHT)
     named = [right] if isinstance(right, str) else right
-    if not isinstance(named, list) or not named or not all(isinstance(each, str) and each.strip() for each in named):
+    if (
+        not isinstance(named, list)
+        or not named
+        or not all(isinstance(document, str) and document.strip() for document in named)
+    ):
         raise _Wrong(f"`{name}` is {_shown(right)}; it must be a document's name, or a list of such, and not empty")
-    return LabelledQuestion(number, question, frozenset(each.strip() for each in named))
+    return LabelledQuestion(number, question, frozenset(document.strip() for document in named))
 
 
 def _text(line: Mapping[str, Any], names: tuple[str, ...]) -> str:

@@ -18,8 +18,6 @@ from headrace_workers.stats.binomial import clopper_pearson_lower, clopper_pears
 BOUND_COLUMNS = (
     "scope", "tenant", "bound", "served", "audits", "unknown", "wrong", "itself", "at most", "if unknown are",
 )  # fmt: skip
-NEARLY_COLUMNS = ("scope", "tenant", "refused by a guard")
-NEARLY_RIGHT = NEARLY_COLUMNS[2:]
 BOUND_RIGHT = BOUND_COLUMNS[3:]
 GUARD_COLUMNS = ("guard", "refused, about", "audits", "right", "wrong", "unknown", "in vain")
 GUARD_RIGHT = GUARD_COLUMNS[1:]
@@ -63,12 +61,6 @@ def bound_dict(found: ScopeStanding) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def nearly_row(found: ScopeStanding) -> tuple[str, ...] | None:
-    """Return the audited near misses of a scope as the cells of `NEARLY_COLUMNS`; None without any."""
-    refused = found.figures.get("refused") or {}
-    return (found.scope[:_SCOPE_SHOWN], found.tenant, _labels(refused)) if any(refused.values()) else None
-
-
 def whole_dict(whole: Whole | None) -> dict[str, Any] | None:
     """Return the state of all scopes together, for `--json`; null if nothing was audited."""
     if whole is None:
@@ -91,21 +83,21 @@ def whole_lines(whole: Whole | None) -> list[str]:
 def off_lines(found: Sequence[ScopeStanding]) -> list[str]:
     """Return a line for each scope that is off."""
     return [
-        f"scope {each.scope[:_SCOPE_SHOWN]} of the tenant {each.tenant}, since {show_time(each.changed_at)}: "
-        f"{each.sentence} `headrace cache reopen {each.scope[:_SCOPE_SHOWN]}` turns it on again"
-        for each in found
-        if each.state == "off"
+        f"scope {row.scope[:_SCOPE_SHOWN]} of the tenant {row.tenant}, since {show_time(row.changed_at)}: "
+        f"{row.sentence} `headrace cache reopen {row.scope[:_SCOPE_SHOWN]}` turns it on again"
+        for row in found
+        if row.state == "off"
     ]
 
 
 def shadow_lines(found: Sequence[ScopeStanding]) -> list[str]:
     """Return a line for each scope in shadow: its progress, and why it cannot come out by itself, if so."""
     return [
-        f"scope {each.scope[:_SCOPE_SHOWN]} of the tenant {each.tenant} is in shadow and serves nothing by likeness, "
-        f"unless HEADRACE_SERVE_UNSHOWN is set. {each.sentence}{_stuck(each)} `headrace cache serve "
-        f"{each.scope[:_SCOPE_SHOWN]}` lets it serve before"
-        for each in found
-        if each.state == "not yet shown" and each.serves_by is None
+        f"scope {row.scope[:_SCOPE_SHOWN]} of the tenant {row.tenant} is in shadow and serves nothing by likeness, "
+        f"unless HEADRACE_SERVE_UNSHOWN is set. {row.sentence}{_stuck(row)} `headrace cache serve "
+        f"{row.scope[:_SCOPE_SHOWN]}` lets it serve before"
+        for row in found
+        if row.state == "not yet shown" and row.serves_by is None
     ]
 
 
@@ -153,18 +145,18 @@ def audit_words(found: AuditOf) -> str:
 def guard_rows(found: Sequence[OfGuard]) -> list[tuple[str, ...]]:
     """Return the audits of refusals as the cells of `GUARD_COLUMNS`, a row for each guard."""
     return [
-        (each.guard, f"{each.refused:,.0f}", f"{sum(each.labels):,}", *(f"{count:,}" for count in each.labels),
-         "–" if (share := _needless(each)) is None else f"{_percent(share[0])} to {_percent(share[1])}")
-        for each in found
+        (row.guard, f"{row.refused:,.0f}", f"{sum(row.labels):,}", *(f"{count:,}" for count in row.labels),
+         "–" if (share := _needless(row)) is None else f"{_percent(share[0])} to {_percent(share[1])}")
+        for row in found
     ]  # fmt: skip
 
 
 def guard_dicts(found: Sequence[OfGuard]) -> list[dict[str, Any]]:
     """Return the audits of refusals for `--json`; `needless` is an interval of the share, null without a verdict."""
     return [
-        {"guard": each.guard, "refused": round(each.refused), "audits": sum(each.labels), "right": each.labels.clean,
-         "wrong": each.labels.wrong, "unknown": each.labels.unknown, "needless": _needless(each)}
-        for each in found
+        {"guard": row.guard, "refused": round(row.refused), "audits": sum(row.labels), "right": row.labels.clean,
+         "wrong": row.labels.wrong, "unknown": row.labels.unknown, "needless": _needless(row)}
+        for row in found
     ]  # fmt: skip
 
 
@@ -186,10 +178,6 @@ def _given(audit: Any) -> str:
 
 def _own(own: Mapping[str, int] | None) -> str:
     return f"{own['wrong']:,} of {sum(own.values()):,}" if own and any(own.values()) else "–"
-
-
-def _labels(labels: Mapping[str, int]) -> str:
-    return f"{labels.get('clean', 0):,} / {labels.get('wrong', 0):,} / {labels.get('unknown', 0):,}"
 
 
 def _percent(share: float) -> str:

@@ -93,7 +93,7 @@ def _exchanged(asked: Profile, reached: dict[str, tuple[str, str]]) -> list[str]
 
     `A string to a number`, `a number to a string`; `a German licence in Japan`, `a Japanese licence in Germany`.
     """
-    moved = {word: each for word, each in reached.items() if not _JOINING.issuperset(each)}
+    moved = {word: ways for word, ways in reached.items() if not _JOINING.issuperset(ways)}
     if not moved:
         return []
     ways = set(moved.values())
@@ -278,7 +278,7 @@ def _role_asked(read: Profile, first: int) -> bool:
         if token.key in {"who", "whom", "whose"}:
             return True
         if token.key in {"what", "which"}:
-            after = [each.key for each in tokens[at + 1 : at + 5]]
+            after = [token.key for token in tokens[at + 1 : at + 5]]
             verb = next((index for index, key in enumerate(after) if key in AUXILIARIES or key == "be"), None)
             if verb is None or (verb == 0 and after[0] != "be"):
                 return True

@@ -39,7 +39,7 @@ def corrected(word: str) -> str:
         return _MISSPELT[word]
     if len(word) not in _LENGTHS or word in _COMMON:
         return word
-    meant = {each for each in _one_slip_away(word) if each in _COMMON}
+    meant = {other for other in _one_slip_away(word) if other in _COMMON}
     if (whole := _WITHOUT_A_LETTER.get(word)) is not None:
         meant.add(whole)
     return meant.pop() or word if len(meant) == 1 else word

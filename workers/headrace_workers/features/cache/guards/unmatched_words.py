@@ -141,7 +141,7 @@ def _frames(read: Profile) -> frozenset[str]:
         frames = (
             key in _FRAMING
             or (key in _ORDERS and opened)
-            or (key in _SORTS and not any(_narrows(each) for each in beside) and not _owns(tokens, at))
+            or (key in _SORTS and not any(_narrows(neighbour) for neighbour in beside) and not _owns(tokens, at))
         )
         (found if frames else counted).add(key)
     return frozenset(found - counted)

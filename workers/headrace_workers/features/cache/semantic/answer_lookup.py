@@ -27,7 +27,7 @@ from headrace_workers.features.cache.semantic.lookup_types import (
     Unverified,
     VerifierSaid,
 )
-from headrace_workers.features.cache.semantic.nearest import Likeness, Near
+from headrace_workers.features.cache.semantic.nearest import Near, NearestQuestions
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Entry
 from headrace_workers.models.verifiers.verifier import Relation, TextPair, Verifier
@@ -40,31 +40,32 @@ class HitVerification:
         self._verifier = verifier
 
     def of(self, asked: Sequence[Unanswered], hits: Mapping[int, Hit]) -> dict[int, Hit | Unverified | str]:
-        """Return, by place, the hits that the verifier confirmed, those that it is still to be asked about, and for the
-        others why they are refused.
+        """Return, by position, the hits that the verifier confirmed, those that it is still to be asked about, and why
+        the others are refused.
         """
         said = self._said(asked, hits)
-        return {each.place: _judged(hits[each.place], said[each.place]) for each in asked}
+        return {lookup.position: _judged(hits[lookup.position], said[lookup.position]) for lookup in asked}
 
     def _said(self, asked: Sequence[Unanswered], hits: Mapping[int, Hit]) -> dict[int, VerifierSaid | Unverified]:
         """Return what the verifier says of these hits, or said before; or that its model is still to be asked."""
-        verifier, pairs = self._verifier, {each.place: _pair(each) for each in asked}
+        verifier, pairs = self._verifier, {lookup.position: _pair(lookup) for lookup in asked}
         if isinstance(verifier, ModelOfVerifier):
             return {
-                each.place: each.request.asked.said or verifier.asked(hits[each.place].entry_id, pairs[each.place])
-                for each in asked
+                lookup.position: lookup.request.asked.said
+                or verifier.asked(hits[lookup.position].entry_id, pairs[lookup.position])
+                for lookup in asked
             }
         verdicts = verifier.verify(list(pairs.values()))
         return {
-            place: VerifierSaid(hits[place].entry_id, verifier.name, verifier.provider, verdict)
-            for place, verdict in zip(pairs, verdicts, strict=True)
+            position: VerifierSaid(hits[position].entry_id, verifier.name, verifier.provider, verdict)
+            for position, verdict in zip(pairs, verdicts, strict=True)
         }
 
 
-def _pair(each: Unanswered) -> TextPair:
-    assert each.near.found is not None  # noqa: S101 - it has a hit
-    job = each.request.asked.job
-    return TextPair(Relation.SAME_QUESTION, each.near.found.question, job.question, job.tenant)
+def _pair(lookup: Unanswered) -> TextPair:
+    assert lookup.near.found is not None  # noqa: S101 - it has a hit
+    job = lookup.request.asked.job
+    return TextPair(Relation.SAME_QUESTION, lookup.near.found.question, job.question, job.tenant)
 
 
 def _judged(hit: Hit, said: VerifierSaid | Unverified) -> Hit | Unverified | str:
@@ -95,7 +96,7 @@ class AnswerLookup:
         self,
         ledger: Ledger,
         version: Callable[[str], str],
-        likeness: Likeness | None = None,
+        likeness: NearestQuestions | None = None,
         verifier: Verifier | ModelOfVerifier | None = None,
     ) -> None:
         self._answers = ledger.of(Answers)
@@ -108,20 +109,20 @@ class AnswerLookup:
         """Return the outcome of each request. A request that finds nothing is noted as the one that makes the answer.
         Raise Unavailable with the ledger.
         """
-        requests = [self._keys.of(each) for each in wanted]
+        requests = [self._keys.of(asked) for asked in wanted]
         same = self._answers.exact({request.key for request in requests})
         found: dict[int, LookupResult] = dict(
-            _hits(CacheTier.EXACT, {index: (each, same.get(each.key)) for index, each in enumerate(requests)})
+            _hits(CacheTier.EXACT, {index: (keyed, same.get(keyed.key)) for index, keyed in enumerate(requests)})
         )
-        found |= self._normalised({index: each for index, each in enumerate(requests) if index not in found})
-        unanswered = self._nearest({index: each for index, each in enumerate(requests) if index not in found})
+        found |= self._normalised({index: keyed for index, keyed in enumerate(requests) if index not in found})
+        unanswered = self._nearest({index: keyed for index, keyed in enumerate(requests) if index not in found})
         alive = self._alive(unanswered)
         unanswered, verified = self._verified(unanswered, _semantic(unanswered, alive))
         found |= verified
         found |= self._coalescing.outcomes(still_without(unanswered, found), same)
-        nearly = {each.place: near_miss(each, alive) for each in unanswered}
+        nearly = {lookup.position: near_miss(lookup, alive) for lookup in unanswered}
         return [
-            self._keys.placed(each, _explored(found[index], nearly.get(index))) for index, each in enumerate(requests)
+            self._keys.placed(keyed, _explored(found[index], nearly.get(index))) for index, keyed in enumerate(requests)
         ]
 
     def outdate(self, found: Mapping[int, Collection[tuple[int, str]]]) -> set[int]:
@@ -131,28 +132,29 @@ class AnswerLookup:
         return self._answers.outdate(found, "its knowledge base has a newer document that it does not rest on")
 
     def _normalised(self, requests: Mapping[int, KeyedRequest]) -> dict[int, Hit]:
-        """Return the hits among questions of the same normalised form, by place."""
+        """Return the hits among questions of the same normalised form, by position."""
         keys = {request.normalised for request in requests.values() if request.normalised is not None}
         known = self._answers.alike_but_for_form(keys) if keys else {}
         return _hits(
-            CacheTier.NORMALISED, {place: (each, known.get(each.normalised or "")) for place, each in requests.items()}
+            CacheTier.NORMALISED,
+            {position: (keyed, known.get(keyed.normalised or "")) for position, keyed in requests.items()},
         )
 
     def _nearest(self, requests: Mapping[int, KeyedRequest]) -> list[Unanswered]:
         """Return the requests with the nearest known question that asks the same, or why there is none."""
         asking = [request for request in requests.values() if request.question is not None]
-        questions = [each.question for each in asking if each.question is not None]
-        explored = {number for number, each in enumerate(asking) if each.asked.explores}
+        questions = [keyed.question for keyed in asking if keyed.question is not None]
+        explored = {number for number, keyed in enumerate(asking) if keyed.asked.explores}
         near = iter(self._likeness.nearest(questions, explored) if questions and self._likeness is not None else ())
         return [
-            Unanswered(place, each, Near(refused=each.refused) if each.question is None else next(near))
-            for place, each in requests.items()
+            Unanswered(position, keyed, Near(refused=keyed.refused) if keyed.question is None else next(near))
+            for position, keyed in requests.items()
         ]
 
     def _alive(self, unanswered: Sequence[Unanswered]) -> dict[int, Entry]:
         """Return the living entries among the hits and near misses in memory."""
-        ids = {each.near.entry_id for each in unanswered if each.near.entry_id is not None}
-        ids |= {each.near.nearly.found.entry_id for each in unanswered if each.near.nearly is not None}
+        ids = {lookup.near.entry_id for lookup in unanswered if lookup.near.entry_id is not None}
+        ids |= {lookup.near.nearly.found.entry_id for lookup in unanswered if lookup.near.nearly is not None}
         return self._answers.living(ids) if ids else {}
 
     def _verified(
@@ -163,31 +165,31 @@ class AnswerLookup:
         """
         if self._verification is None or not hits:
             return unanswered, hits
-        asked = [each for each in unanswered if each.place in hits]
+        asked = [lookup for lookup in unanswered if lookup.position in hits]
         said = self._verification.of(asked, hits)
         alive = self._alive(asked)  # it may have taken a while
         served = {
-            place: each
-            for place, each in said.items()
-            if isinstance(each, Unverified) or (isinstance(each, Hit) and each.entry_id in alive)
+            position: verdict
+            for position, verdict in said.items()
+            if isinstance(verdict, Unverified) or (isinstance(verdict, Hit) and verdict.entry_id in alive)
         }
-        return [_refused(each, said.get(each.place)) for each in unanswered], served
+        return [_refused(lookup, said.get(lookup.position)) for lookup in unanswered], served
 
 
 def _hits(tier: CacheTier, known: Mapping[int, tuple[KeyedRequest, Entry | None]]) -> dict[int, Hit]:
-    """Return the hits of this tier among requests and what is known for them, by place."""
-    found = {place: hit_of(request, entry, tier) for place, (request, entry) in known.items()}
-    return {place: hit for place, hit in found.items() if hit is not None}
+    """Return the hits of this tier among requests and what is known for them, by position."""
+    found = {position: hit_of(request, entry, tier) for position, (request, entry) in known.items()}
+    return {position: hit for position, hit in found.items() if hit is not None}
 
 
 def _semantic(unanswered: Sequence[Unanswered], alive: Mapping[int, Entry]) -> dict[int, Hit]:
-    """Return the hits among questions in other words, by place."""
-    found = {each.place: semantic_hit(each, each.near.found, alive) for each in unanswered}
-    return {place: hit for place, hit in found.items() if hit is not None}
+    """Return the hits among questions in other words, by position."""
+    found = {lookup.position: semantic_hit(lookup, lookup.near.found, alive) for lookup in unanswered}
+    return {position: hit for position, hit in found.items() if hit is not None}
 
 
-def _refused(each: Unanswered, said: Hit | Unverified | str | None) -> Unanswered:
-    return each.refused(said) if isinstance(said, str) else each
+def _refused(lookup: Unanswered, said: Hit | Unverified | str | None) -> Unanswered:
+    return lookup.refused(said) if isinstance(said, str) else lookup
 
 
 def _explored(found: LookupResult, nearly: NearMiss | None) -> LookupResult:

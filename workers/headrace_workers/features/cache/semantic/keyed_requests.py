@@ -49,9 +49,9 @@ class KeyedRequest(NamedTuple):
 
 
 class Unanswered(NamedTuple):
-    """A request without an exact or normalised hit, by its place in the group, with its nearest known question."""
+    """A request without an exact or normalised hit, by its position in the group, with its nearest known question."""
 
-    place: int
+    position: int
     request: KeyedRequest
     near: Near
 
@@ -82,7 +82,7 @@ class RequestKeys:
         return KeyedRequest(asked, self.exact(model, asked), self._normalised(model, asked), question, refused)
 
     def exact(self, model: str, asked: LookupRequest, job: GenerationJob | None = None) -> str:
-        """Return the exact key of a request, or of another `job` in its place, for this model."""
+        """Return the exact key of a request, or of another `job` instead, for this model."""
         return key_of(job or asked.job, self._version(model), screened=asked.screened)
 
     def placed(self, request: KeyedRequest, found: LookupResult) -> LookupResult:
@@ -146,25 +146,25 @@ def hit_of(
     )
 
 
-def semantic_hit(each: Unanswered, found: Neighbour | None, alive: Mapping[int, Entry]) -> Hit | None:
+def semantic_hit(lookup: Unanswered, found: Neighbour | None, alive: Mapping[int, Entry]) -> Hit | None:
     """Return the hit for a known question that asks the same in other words; None if its answer may not be served."""
     if found is None:
         return None
-    request, entry = each.request, alive.get(found.entry_id)
+    request, entry = lookup.request, alive.get(found.entry_id)
     if entry is None:
         return None
     # A restored ledger assigns ids again, so an id in memory may have belonged to another answer.
     if (entry.scope, entry.question) != (request.question and request.question.scope, found.question):
         return None
-    return hit_of(request, entry, CacheTier.SEMANTIC, found.similarity, each.near.threshold)
+    return hit_of(request, entry, CacheTier.SEMANTIC, found.similarity, lookup.near.threshold)
 
 
-def near_miss(each: Unanswered, alive: Mapping[int, Entry]) -> NearMiss | None:
+def near_miss(lookup: Unanswered, alive: Mapping[int, Entry]) -> NearMiss | None:
     """Return what the request was nearly served; None if it is not explored, or the answer may not be served."""
-    if each.near.nearly is None:
+    if lookup.near.nearly is None:
         return None
-    kind, neighbour, guard = each.near.nearly
-    hit = semantic_hit(each, neighbour, alive)
+    kind, neighbour, guard = lookup.near.nearly
+    hit = semantic_hit(lookup, neighbour, alive)
     if hit is None:
         return None
     return NearMiss(

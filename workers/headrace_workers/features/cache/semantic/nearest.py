@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,31 +55,8 @@ class Vectored(NamedTuple):
 class Behind(NamedTuple):
     """An earlier question of the same group that asks the same."""
 
-    place: int
+    position: int
     similarity: float
-
-
-class Likeness(Protocol):
-    """Finds the nearest known questions. Thread-safe."""
-
-    @property
-    def embedder(self) -> str:
-        """The id of what makes the vectors."""
-
-    @property
-    def followed(self) -> int:
-        """The number of the last change of the ledger that is known here."""
-
-    def nearest(self, questions: Sequence[Question], explored: Collection[int] = ()) -> list[Near]:
-        """For each question, what it came to; of those at the places `explored`, also what it nearly was."""
-
-    def lately(self, questions: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
-        """Return for each question the entries that ask the same, oldest first: entries whose answers are being made,
-        and entries in these changes.
-        """
-
-    def behind(self, questions: Sequence[Vectored]) -> list[Behind | None]:
-        """Return for each question an earlier one among these that asks the same; None if there is no earlier one."""
 
 
 _NEIGHBOURS: Final = 5
@@ -143,15 +120,15 @@ class NearestQuestions:
         """Return for each question an earlier one among these that asks the same; None if there is no earlier one."""
         first = Shelf(self._known.dimensions)
         found: list[Behind | None] = []
-        for index, each in enumerate(questions):
-            same = self._same(each, first)
+        for index, question in enumerate(questions):
+            same = self._same(question, first)
             found.append(None if not same else Behind(same[0].entry_id, same[0].similarity))
             if not same:
-                first.apply([Entry(index, each.question.scope, each.question.text, each.vector)])
+                first.apply([Entry(index, question.question.scope, question.question.text, question.vector)])
         return found
 
     def _lately(self, asked: Vectored, shelves: Sequence[Shelf]) -> list[Neighbour]:
-        found = {each.entry_id: each for shelf in shelves for each in self._same(asked, shelf)}
+        found = {neighbour.entry_id: neighbour for shelf in shelves for neighbour in self._same(asked, shelf)}
         return [found[entry_id] for entry_id in sorted(found)]
 
     def _same(self, asked: Vectored, shelf: Shelf) -> list[Neighbour]:
@@ -164,9 +141,10 @@ class NearestQuestions:
         question, vector = asked.question, np.frombuffer(asked.vector, np.float32)
         near = shelf.nearest(question.scope, vector, _NEIGHBOURS)
         return [
-            each
-            for each in near
-            if each.similarity >= self._least and refused(question.text, each.question, question.scope) is None
+            neighbour
+            for neighbour in near
+            if neighbour.similarity >= self._least
+            and refused(question.text, neighbour.question, question.scope) is None
         ]
 
     def _near(self, question: Question, vector: NDArray[np.float32], explored: bool) -> Near:

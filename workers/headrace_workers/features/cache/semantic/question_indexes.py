@@ -102,7 +102,7 @@ class Shelf:
         """Hold these in the place of all. Vectors without a question are taken out."""
         for index in indices.values():
             rows = index.state.rows
-            index.remove([each for each in rows.ids[: rows.count][rows.alive].tolist() if each not in kept])
+            index.remove([entry_id for entry_id in rows.ids[: rows.count][rows.alive].tolist() if entry_id not in kept])
         self._kept, self._scopes = kept, {scope: index for scope, index in indices.items() if len(index)}
 
     def _apply(self, scope: str, coming: dict[int, tuple[NDArray[np.float32], str]], going: Sequence[int]) -> None:

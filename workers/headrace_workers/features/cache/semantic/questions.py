@@ -68,8 +68,8 @@ class Saved:
     def save(self, reached: Reached) -> bool:
         """Write what is known; whether it was done. OSError if that fails."""
         mark, (states, kept) = reached.mark, reached.live.held()
-        ids = [each for state in states.values() for each in state.rows.ids[: state.rows.count].tolist()]
-        texts = [kept[each].text.encode() if each in kept else None for each in ids]
+        ids = [entry_id for state in states.values() for entry_id in state.rows.ids[: state.rows.count].tolist()]
+        texts = [kept[entry_id].text.encode() if entry_id in kept else None for entry_id in ids]
         extra = {
             "texts": np.frombuffer(b"".join(text for text in texts if text is not None), np.uint8),
             "lengths": _bytes(np.array([_GONE if text is None else len(text) for text in texts], "<i4")),
@@ -119,15 +119,15 @@ def _questions(
 ) -> dict[int, Question]:
     try:
         written, lengths = beside["texts"].tobytes(), beside["lengths"].view("<i4").tolist()
-        if len(lengths) != sum(counts.values()) or sum(max(0, each) for each in lengths) != len(written):
+        if len(lengths) != sum(counts.values()) or sum(max(0, size) for size in lengths) != len(written):
             raise ValueError("their lengths do not fit")
-        kept, at, place = {}, 0, 0
+        kept, at, row = {}, 0, 0
         for scope, count in counts.items():
-            for entry_id, length in zip(ids[scope][:count].tolist(), lengths[place : place + count], strict=True):
+            for entry_id, length in zip(ids[scope][:count].tolist(), lengths[row : row + count], strict=True):
                 if length != _GONE:
                     kept[entry_id] = Question(scope, written[at : at + length].decode())
                     at += length
-            place += count
+            row += count
     except (KeyError, ValueError) as error:
         raise SnapshotRefused(f"snapshot {folder}, its questions: {error}") from error
     return kept

@@ -127,7 +127,7 @@ def tallies(connection: Connection, scope: str, since: int) -> list[Tally]:
 
 
 def _tally(key: tuple[int, float], served: int, labels: dict[str, int]) -> Tally:
-    clean, wrong, unknown = (labels.get(each, 0) for each in ("clean", "wrong", "unknown"))
+    clean, wrong, unknown = (labels.get(label, 0) for label in ("clean", "wrong", "unknown"))
     # An audit's serve may have been written some µs before `since`.
     return Tally(*key, max(served, clean + wrong + unknown), clean, wrong, unknown)
 
