@@ -64,7 +64,7 @@ def test_results_are_read_while_it_runs_and_in_order(submitted, running, call):
 def test_errors_tell_line_and_reason(submitted, running, call):
     batch_id = submitted([b"{", {"prompt": "x"}])
     running.run(dead)
-    code, out, _ = call("batch", "errors", batch_id, "--in-order")
+    code, out, _ = call("batch", "results", batch_id, "--errors", "--in-order")
     assert code == 0
     assert [(json.loads(line)["line"], json.loads(line)["error"]["code"]) for line in out.splitlines()] == [
         (1, "invalid"), (2, "permanent"),
@@ -165,10 +165,10 @@ def test_what_cannot_be_submitted_is_told(call, running):
 def test_watching_ends_with_the_batch(submitted, running, call):
     good, bad = submitted(jobs(2)), submitted([b"{", *jobs(1)])
     running.run()
-    code, _, err = call("batch", "watch", good)
+    code, _, err = call("batch", "status", good, "--watch")
     assert code == 0
     assert "completed: 2 of 2" in err
-    assert call("batch", "watch", bad)[0] == 1
+    assert call("batch", "status", bad, "--watch")[0] == 1
 
 
 class Growing(type(Path())):

@@ -151,7 +151,7 @@ def retry_failed(
         return known, False
     if files.head(batch.input_file, 1) is None:
         raise InputGone(f"the input of {batch.id}, {batch.input_file}, was deleted: submit the lines that failed anew; "
-                        f"`headrace batch errors {batch.id}` names them")  # fmt: skip
+                        f"`headrace batch results {batch.id} --errors` names them")  # fmt: skip
     with text_of(files.open(batch.input_file)) as text:
         file = files.add(
             only(text, _failed(batches, batch.number)), tenant=batch.tenant, purpose=BATCH_INPUT,

@@ -161,7 +161,6 @@ def _forecast(here: Deployment, source: str, wishes: BatchOptions, *, as_json: b
 
 _IdArgument = Annotated[str, typer.Argument(metavar="BATCH", help="the batch's id")]
 _TenantOption = Annotated[str | None, typer.Option("--tenant", help="its tenant [HEADRACE_TENANT]")]
-_OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="a file; by default standard output")]
 
 
 def list_batches(
@@ -185,13 +184,17 @@ def list_batches(
         say("no batches: `headrace batch submit FILE` makes one")
 
 
-def status(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJsonOption = False) -> None:
-    """Show a batch.
+def status(
+    batch_id: _IdArgument, tenant: _TenantOption = None, watched: WatchOption = False, as_json: OneJsonOption = False
+) -> None:
+    """Show a batch. With --watch, show its progress until it ends. Exit code 1: some lines were not answered.
 
-    Example: `headrace batch status batch_6b0f…`
+    Examples: `headrace batch status batch_6b0f…`, `headrace batch status batch_6b0f… --watch`
     """
     with _deployment() as here:
         batch = here.batch(batch_id, tenant)
+        if watched:
+            raise typer.Exit(0 if watch_batch(here, batch_id) else 1)
         if as_json:
             put_view(Batch.of(batch))
             return
@@ -199,44 +202,21 @@ def status(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJson
             put(printable(line))
 
 
-def watch(batch_id: _IdArgument, tenant: _TenantOption = None) -> None:
-    """Show the progress of a batch until it ends. Exit code 1: some lines were not answered.
-
-    Example: `headrace batch watch batch_6b0f…`
-    """
-    with _deployment() as here:
-        here.batch(batch_id, tenant)
-        raise typer.Exit(0 if watch_batch(here, batch_id) else 1)
-
-
 def results(
     batch_id: _IdArgument,
-    output: _OutputOption = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="a file; by default standard output")] = None,
+    errors: Annotated[bool, typer.Option("--errors", help="the lines that were not answered")] = False,
     in_order: Annotated[bool, typer.Option("--in-order", help="in the order of the input")] = False,
     tenant: _TenantOption = None,
 ) -> None:
-    """Print the answers that exist so far, or write them to a file.
+    """Print the answers that exist so far, or write them to a file. With --errors, the lines that were not answered:
+    each has its number and the reason.
 
     Example: `headrace batch results batch_6b0f… -o answers.jsonl --in-order`
     """
     with _deployment() as here:
         batch = here.batch(batch_id, tenant)
-        _copy(here, batch, batch.output_file, output, in_order=in_order)
-
-
-def errors(
-    batch_id: _IdArgument,
-    output: _OutputOption = None,
-    in_order: Annotated[bool, typer.Option("--in-order", help="in the order of the input")] = False,
-    tenant: _TenantOption = None,
-) -> None:
-    """Print the lines that were not answered, or write them to a file. Each has its number and the reason.
-
-    Example: `headrace batch errors batch_6b0f…`
-    """
-    with _deployment() as here:
-        batch = here.batch(batch_id, tenant)
-        _copy(here, batch, batch.error_file, output, in_order=in_order)
+        _copy(here, batch, batch.error_file if errors else batch.output_file, output, in_order=in_order)
 
 
 def cancel(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJsonOption = False) -> None:
