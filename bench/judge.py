@@ -1,4 +1,4 @@
-"""Judge: how far the default model may be trusted as a judge, by `headrace judge probe`, with intervals."""
+"""Judge: how far the default model may be trusted as a judge, by `headrace bench judge`, with intervals."""
 
 import tempfile
 from collections.abc import Iterator

@@ -163,7 +163,7 @@ def test_a_verifier_that_is_no_better_than_chance_is_refused_from_then_on(call, 
         {"evidence": "The mill opens at 9.", "claim": f"The mill opens at {n}.", "supported": n == 9} for n in (9, 17)
     ]
     write(home / "claims.jsonl", claims)
-    assert call("judge", "groundedness", "claims.jsonl", "--verify", "echo")[0] == 1
+    assert call("bench", "groundedness", "claims.jsonl", "--verify", "echo")[0] == 1
     for relation in (Relation.SAME_QUESTION, Relation.SUPPORTED):
         with pytest.raises(ConfigurationError, match="echo was measured as a verifier"):
             refuse_chance(home / ".headrace", "echo", relation)
@@ -176,7 +176,7 @@ def test_the_rules_of_grounded_are_measured_on_ones_own_sentences(call, home):
         for told in (n, n + 50)
     ]
     write(home / "claims.jsonl", claims)
-    code, out, _ = call("judge", "groundedness", "claims.jsonl", "--json")
+    code, out, _ = call("bench", "groundedness", "claims.jsonl", "--json")
     found = json.loads(out)
     assert (code, found["verifier"], found["relation"], found["auroc"]) == (0, "the rules", "supported", 1.0)
     assert not (home / ".headrace" / "verifiers.json").exists()

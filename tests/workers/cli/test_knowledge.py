@@ -126,14 +126,14 @@ def test_each_floor_is_shown_with_what_it_lets_through_and_loses(call, home, mon
     call("knowledge", "add", "k", "docs")
     (home / "real.txt").write_text('A mill by the river.\n\n{"question": "A clock in the hall strikes at noon."}\n')
     (home / "foreign.txt").write_text("Zebras gallop eastward\nA mill by the river.\n")
-    code, out, said = call("knowledge", "floor", "k", "--questions", "real.txt", "--foreign", "foreign.txt", "--json")
+    code, out, said = call("bench", "floor", "k", "--questions", "real.txt", "--foreign", "foreign.txt", "--json")
     found = json.loads(out)
     assert (code, found["passages"], found["foreign"], found["questions"], found["set"]) == (0, 3, 2, 2, None)
     assert found["fitting"] in {each["floor"] for each in found["floors"]}
     assert [each["let_through"] for each in found["floors"]] == [0.5] * len(found["floors"])
     assert [each["lost"] for each in found["floors"]] == [0.0] * len(found["floors"])
     monkeypatch.setenv("HEADRACE_RELEVANCE", "0.99")
-    code, out, said = call("knowledge", "floor", "k", "--questions", "foreign.txt")
+    code, out, said = call("bench", "floor", "k", "--questions", "foreign.txt")
     assert code == 0
     assert "HEADRACE_RELEVANCE sets 0.99 for all bases: that is used" in said
     assert [line for line in out.splitlines() if "0.99" in line and "100.0%" in line]
@@ -147,10 +147,10 @@ def test_each_floor_is_shown_with_what_it_lets_through_and_loses(call, home, mon
 def test_a_file_without_questions_is_refused(call, home, text, reason):
     call("knowledge", "add", "k", "docs")
     (home / "q.txt").write_text(text)
-    code, _, said = call("knowledge", "floor", "k", "--questions", "q.txt")
+    code, _, said = call("bench", "floor", "k", "--questions", "q.txt")
     assert code != 0
     assert reason in said
-    assert call("knowledge", "floor", "none")[0] == 1
+    assert call("bench", "floor", "none")[0] == 1
 
 
 def test_a_query_may_be_long_and_not_empty(call, home):

@@ -108,7 +108,7 @@ def test_a_drill_that_is_not_meant_changes_nothing(
     call: Call, ledger: Ledger, home: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ):
     monkeypatch.setattr("sys.stdin.isatty", lambda: False)
-    code, _, err = call("drill", "outage", *arguments)
+    code, _, err = call("bench", "outage", *arguments)
     assert (code, words in err) == (2, True)
     assert ledger.read(select(BREAKERS.c.drill)) == []
 

@@ -40,7 +40,7 @@ class WheelModel:
     `member` is the file with the weights and `sha256` its SHA-256. `more_files` are the other files that the conversion
     reads, with their hashes; their paths are relative to the folder of the weights. `licence` is that of the weights.
     `repetition_penalty` goes into the card, where an operator may change it. `judge_fault` is why the model failed
-    `headrace judge probe` when we measured it.
+    `headrace bench judge` when we measured it.
     """
 
     kind: Kind

@@ -51,7 +51,7 @@ class ModelSettings(Variables):
     )
     accept_untrusted: bool = variable(
         False,
-        "Let models judge that failed their last `headrace judge probe` with this home. Without it, they give no "
+        "Let models judge that failed their last `headrace bench judge` with this home. Without it, they give no "
         "scores, and `headrace up` and `headrace run` refuse them as HEADRACE_JUDGE_MODEL.",
         read_by="workers, `headrace up` and `headrace run`",
     )

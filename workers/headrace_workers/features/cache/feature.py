@@ -92,7 +92,7 @@ FEATURE = Feature(
     tables=_tables,
     groups={
         "cache": "Inspect the cache of answers, and remove answers from it.",
-        "bench": "Measure the cache and a knowledge base on questions of your own, before you rely on them.",
+        "bench": "Measure the cache, knowledge bases and judges before you rely on them, and rehearse failures.",
     },
     commands=commands_in(
         "headrace_workers.features.cache.commands.audits",

@@ -114,7 +114,6 @@ FEATURE = Feature(
     groups={
         "models": "Manage the models of this machine.",
         "providers": "Manage the providers that may see a tenant's texts.",
-        "drill": "Rehearse a failure, and see what users would see of it.",
     },
     commands=commands_in(
         "headrace_workers.features.generation.commands.models",
@@ -137,7 +136,7 @@ FEATURE = Feature(
     )
     | commands_in(
         "headrace_workers.features.generation.commands.drill",
-        {"drill outage": "outage"},
+        {"bench outage": "outage"},
     ),
     admission=_admission,
     hooks=_hooks,

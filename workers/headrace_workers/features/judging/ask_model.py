@@ -226,7 +226,7 @@ def _unasked(
         reason = f"the criterion asks for the model {criterion.model}, and {generator.alias} judges here"
         return unscored(criterion, NotJudged.OTHER_MODEL, reason)
     if fault is not None:
-        reason = f"{generator.alias} failed `headrace judge probe`, so that its scores would say nothing: {fault}"
+        reason = f"{generator.alias} failed `headrace bench judge`, so that its scores would say nothing: {fault}"
         return unscored(criterion, NotJudged.UNTRUSTED, reason, model=generator.alias)
     return generator
 

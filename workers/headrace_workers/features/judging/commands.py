@@ -74,7 +74,7 @@ def groundedness(
     With --verify, a model is asked about each sentence, as HEADRACE_GROUNDED_VERIFY would ask it. Exit code 1: the
     sentences do not show that it is better than chance. Workers with this home then refuse it.
 
-    Example: `headrace judge groundedness claims.jsonl --verify sentence-transformers:./my-nli-model`
+    Example: `headrace bench groundedness claims.jsonl --verify sentence-transformers:./my-nli-model`
     """
     claims = [
         LabelledClaim(each.first, each.second, each.holds)
@@ -356,7 +356,7 @@ def probe(
 
     The probe can show that a judge is useless. Only your own labels show that a judge is good (`headrace quality`).
 
-    Example: `headrace judge probe --model smollm2-135m-instruct`
+    Example: `headrace bench judge --model smollm2-135m-instruct`
     """
     alias = model or ModelSettings.from_env().judge_model or ProducerSettings.from_env().model
     generator = load_generator(home_of(), alias, needs_logprobs=True)

@@ -91,10 +91,10 @@ FEATURE = Feature(
     name="judging",
     tables=_tables,
     routers=_routers,
-    groups={"judge": "Test judges and criteria.\n\nExample: `headrace judge probe --model smollm2-135m-instruct`"},
+    groups={"judge": "Test criteria.\n\nExample: `headrace judge try polite.toml --on outputs --since 7d`"},
     commands=commands_in(
         "headrace_workers.features.judging.commands",
-        {"judge probe": "probe", "judge try": "try_criterion", "judge groundedness": "groundedness"},
+        {"bench judge": "probe", "judge try": "try_criterion", "bench groundedness": "groundedness"},
     ),
     hooks=_hooks,
     status=_status,

@@ -14,7 +14,7 @@ class JudgingSettings(Variables):
         None,
         "The [verifier](explanation/judging.md#a-verifier) that says for each sentence of an answer whether its "
         "evidence supports it, in place of the rules of `grounded`: a model's alias, or `sentence-transformers:` and a "
-        "cross-encoder or NLI model. Measure it first, with `headrace judge groundedness FILE --verify MODEL`.",
+        "cross-encoder or NLI model. Measure it first, with `headrace bench groundedness FILE --verify MODEL`.",
         read_by="bridges, workers and gateways",
     )
     grounded_verify_time: float = number(

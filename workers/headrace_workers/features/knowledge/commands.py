@@ -73,7 +73,7 @@ def floor(
     A file has a question a line, as text or as JSON with `question`. Without `--foreign`, the foreign questions are the
     160 everyday ones from which the floor is read. Exit code 1: there is no such base.
 
-    Example: `headrace knowledge floor handbook --questions questions.txt`
+    Example: `headrace bench floor handbook --questions questions.txt`
     """
     base, owner, set_by_hand = named(name), tenant_meant(tenant), KnowledgeSettings.from_env().relevance
     asked = None if questions is None else _questions(questions)

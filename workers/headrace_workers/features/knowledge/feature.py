@@ -111,9 +111,7 @@ FEATURE = Feature(
     tables=_tables,
     routers=_routers,
     services=_services,
-    groups={
-        "knowledge": "Manage knowledge bases: add, show, search and remove documents, and choose a relevance floor."
-    },
+    groups={"knowledge": "Manage knowledge bases: add, show, search and remove documents."},
     commands=commands_in(
         "headrace_workers.features.knowledge.commands",
         {
@@ -121,7 +119,7 @@ FEATURE = Feature(
             "knowledge list": "list_bases",
             "knowledge show": "show",
             "knowledge search": "search",
-            "knowledge floor": "floor",
+            "bench floor": "floor",
             "knowledge remove": "remove",
         },
     ),

@@ -66,7 +66,7 @@ def load_generator(
     if needs_logprobs and not engine.logprobs:
         raise ConfigurationError(
             f"{alias} runs on the engine {engine.name}, which gives no probabilities of tokens: it cannot guard, "
-            "and `headrace judge probe` cannot measure it. Name another model"
+            "and `headrace bench judge` cannot measure it. Name another model"
         )
     generator: Generator = engine.load(card, model_dir(home, alias), options)
     return generator

@@ -45,7 +45,7 @@ def refuse_untrusted(home: Path, judge: str | None) -> None:
     """Raise ConfigurationError for a judge that failed its last probe here."""
     if judge is not None and (fault := judge_fault(home, judge)) is not None:
         raise ConfigurationError(
-            f"HEADRACE_JUDGE_MODEL is {judge}, which failed `headrace judge probe`: {fault}. Name another "
+            f"HEADRACE_JUDGE_MODEL is {judge}, which failed `headrace bench judge`: {fault}. Name another "
             f"model, or set HEADRACE_ACCEPT_UNTRUSTED=true ({home / _FILE} keeps the last probe)"
         )
 

@@ -1,4 +1,4 @@
-"""`headrace drill`: an outage of a model, on purpose."""
+"""`headrace bench outage`: an outage of a model, on purpose."""
 
 import time
 from collections.abc import Callable
@@ -22,10 +22,6 @@ _LONGEST: Final = 3_600.0
 _SETTLES_SECONDS: Final = 30.0  # that jobs of the drill have to end after it
 
 
-def _group() -> None:
-    """Rehearse a failure, and see what users would see of it."""
-
-
 def outage(
     model: Annotated[str, typer.Argument(help="the model that is to fail")],
     duration: Annotated[str, typer.Option("--for", help="how long, such as 60s or 5m; at most 1h")] = "60s",
@@ -37,7 +33,7 @@ def outage(
 
     The fault ends by itself when this command ends, or is killed.
 
-    Examples: `headrace drill outage large --for 60s`, `headrace drill outage large --kind hang --json`
+    Examples: `headrace bench outage large --for 60s`, `headrace bench outage large --kind hang --json`
     """
     seconds = parse_life(duration, "--for").total_seconds()
     if seconds > _LONGEST:
