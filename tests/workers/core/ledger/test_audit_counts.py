@@ -75,7 +75,7 @@ def test_a_window_begins_where_the_one_before_is_full(counted):
     nothing = counted.of(Audits).counted("unheard of", "z", 3)
     assert nothing.window == Window(1, ())
     assert (nothing.tallies, nothing.other_counts, nothing.seen) == ((), OtherCounts(), Seen((), 0))
-    assert nothing.before == ScopeStanding(scope="unheard of", tenant="z", state="not yet shown", sentence="", number=1)
+    assert nothing.before == ScopeStanding(scope="unheard of", tenant="z", state="not yet shown", sentence="")
 
 
 def test_guards_are_counted_by_what_they_refuse(ledger):

@@ -71,7 +71,7 @@ def test_those_that_are_off_come_first_and_are_troubles(ledger):
 
 
 def test_a_scope_is_read_as_it_was_written(ledger):
-    one = replace(FIRST, state="shown", sentence="so", figures={"a": 1}, since=4, number=5)
+    one = replace(FIRST, state="shown", sentence="so", figures={"a": 1}, since=4)
     write(ledger, scope="zz" * 32)
     before = ledger.now()
     ledger.of(Audits).judge(one, NOTHING)
@@ -95,14 +95,3 @@ def test_troubles_come_by_when_they_began(ledger):
          f"why {name}. `headrace cache reopen {name * 4}` turns it on again", at)
         for name, at in (("bb", 1), ("cc", 1), ("aa", 3))
     ]  # fmt: skip
-
-
-def test_each_claim_has_a_number_and_a_scope_that_is_opened_a_new_one(ledger):
-    for scope in ("aa", "bb"):
-        counted = ledger.of(Audits).counted(scope * 32, "shop", 200)
-        ledger.of(Audits).judge(replace(counted.before, state="off", sentence="told"), NOTHING)
-    write(ledger, scope="aa" * 32, state="off", number=7)
-    assert {each.scope[:2]: each.number for each in ledger.of(Audits).standings()} == {"aa": 1, "bb": 2}
-    assert ledger.of(Audits).reopen("aa" * 32)
-    assert {each.scope[:2]: each.number for each in ledger.of(Audits).standings()} == {"aa": 3, "bb": 2}
-    assert ledger.of(Audits).counted("cc" * 32, "shop", 200).before.number == 4

@@ -155,6 +155,5 @@ STANDINGS: Final = Table(
     Column("figures", Text, nullable=False),  # JSON of its bound
     Column("since", BigInteger, nullable=False, server_default=text("0")),  # what was served before does not count
     Column("changed_at", BigInteger, nullable=False),
-    Column("number", Integer, nullable=False, server_default=text("0")),  # of its claim: all share one alpha by these
     Column("serves_by", String(128)),  # who let it serve before its bound was shown
 )

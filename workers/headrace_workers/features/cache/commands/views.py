@@ -65,7 +65,7 @@ def whole_dict(whole: Whole | None) -> dict[str, Any] | None:
     """Return the state of all scopes together, for `--json`; null if nothing was audited."""
     if whole is None:
         return None
-    return {"scopes": whole.scopes, "shown": whole.shown, "served": whole.served, **asdict(whole.bound)}
+    return {"scopes": whole.scopes, "served": whole.served, **asdict(whole.bound)}
 
 
 def whole_lines(whole: Whole | None) -> list[str]:
@@ -75,8 +75,7 @@ def whole_lines(whole: Whole | None) -> list[str]:
     scopes = "the one scope" if whole.scopes == 1 else f"all {whole.scopes:,} scopes together"
     return [
         f"{scopes}: of {whole.served:,} answers that likeness gave at most {_percent(whole.bound.upper)} were wrong "
-        f"({_percent(whole.bound.upper_if_unknown_wrong)} if the unknown were); {whole.shown:,} shown to keep to the "
-        "bound, all at once (95%)"
+        f"({_percent(whole.bound.upper_if_unknown_wrong)} if the unknown were; 95%)"
     ]
 
 

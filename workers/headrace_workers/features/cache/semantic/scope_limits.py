@@ -28,7 +28,6 @@ from headrace_workers.stats.error_bounds import (
     Stratum,
     clean_audits_needed,
     served_error,
-    spend,
     standing,
 )
 
@@ -190,42 +189,33 @@ def judge(
             "served": sum(tally.served for tally in tallies),
             **_figures(now.bound),
             "recent": None if now.recent is None else _figures(now.recent),
-            # At this claim's part of alpha: so all scopes' claims hold at once.
-            "upper_among_all": served_error(strata, spend(_ALPHA, before.number)).upper_if_unknown_wrong,
             "strata": [[stratum.served, stratum.clean, stratum.wrong, stratum.unknown] for stratum in strata],
             "refused": other_counts.refused._asdict(),
             "own": other_counts.own._asdict(),
         },
         since=before.since,
-        number=before.number,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """The statement about all scopes together: the error among all semantic hits, and how many scopes are shown to keep
-    to their bound. Both may be looked at after every audit.
-    """
+    """The error among the semantic hits of all scopes. It may be looked at after every audit."""
 
     scopes: int
-    shown: int
     served: int
     bound: Bound
 
 
 def together(scopes: Sequence[ScopeStanding]) -> Whole | None:
-    """All of these at once, as they were last judged; None where none was.
+    """Return the error of all scopes together, as they were last judged; None where none was.
 
-    The error of all is bounded as that of one is, with every stratum of every scope as a stratum of it: that needs no
-    split of alpha. That some are `shown` is one claim for each, and the claims share alpha by their numbers: so all of
-    them hold at once.
+    It is bounded as that of one scope is, with every stratum of every scope as a stratum of it.
     """
     judged = [scope.figures for scope in scopes if scope.figures.get("strata")]
     if not judged:
         return None
     strata = [Stratum(*counts) for figures in judged for counts in figures["strata"]]
-    shown = sum(figures["upper_among_all"] <= figures["max_error"] for figures in judged)
-    return Whole(len(judged), shown, sum(stratum.served for stratum in strata), served_error(strata, _ALPHA))
+    return Whole(len(judged), sum(stratum.served for stratum in strata), served_error(strata, _ALPHA))
 
 
 def _strata(tallies: Sequence[Tally]) -> list[Stratum]:

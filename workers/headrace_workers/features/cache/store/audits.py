@@ -187,7 +187,7 @@ class Counted:
 def _counted(connection: Connection, scope: str, tenant: str, window: int) -> Counted:
     """Return what a scope's audits say, over all time and in the newest window of so many."""
     seen = unjudged_of(connection, scope)  # first: labels that come meanwhile are counted again
-    before = standings.of(connection, scope) or standings.unheard_of(scope, tenant, standings.next_number(connection))
+    before = standings.of(connection, scope) or standings.unheard_of(scope, tenant)
     return Counted(
         before,
         tuple(tallies(connection, scope, before.since)),

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, case, func, or_, select, update
+from sqlalchemy import Connection, case, or_, select, update
 
 from headrace_workers.core.fields import copied
 from headrace_workers.core.ledger.incidents import Incident
@@ -18,16 +18,14 @@ NOT_YET: Final[State] = "not yet shown"
 SHOWN: Final[State] = "shown"
 OFF: Final[State] = "off"
 _SHOWN_OF_SCOPE: Final = 8  # characters
-_OTHERS: Final = STANDINGS.alias("others")
-_NEXT: Final = select(func.coalesce(func.max(_OTHERS.c.number), 0) + 1).scalar_subquery()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeStanding:
     """One scope. `figures` are the numbers of its bound, by name.
 
-    Serves count from `since`, and the state holds since `changed_at` (both ms since 1970). `number` is the place of its
-    claim among all scopes'. `serves_by` is the person who let it serve before its bound was shown.
+    Serves count from `since`, and the state holds since `changed_at` (both ms since 1970). `serves_by` is the person
+    who let it serve before its bound was shown.
     """
 
     scope: str
@@ -37,7 +35,6 @@ class ScopeStanding:
     figures: Mapping[str, Any] = field(default_factory=dict)
     since: int = 0
     changed_at: int = 0
-    number: int = 0
     serves_by: str | None = None
 
 
@@ -47,14 +44,9 @@ def of(connection: Connection, scope: str) -> ScopeStanding | None:
     return None if found is None else _standing(found)
 
 
-def unheard_of(scope: str, tenant: str, number: int = 1) -> ScopeStanding:
+def unheard_of(scope: str, tenant: str) -> ScopeStanding:
     """Return how a scope stands that nothing was said of."""
-    return ScopeStanding(scope=scope, tenant=tenant, state=NOT_YET, sentence="", number=number)
-
-
-def next_number(connection: Connection) -> int:
-    """Return the number of the next claim."""
-    return int(connection.execute(select(_NEXT)).scalar_one())
+    return ScopeStanding(scope=scope, tenant=tenant, state=NOT_YET, sentence="")
 
 
 def all_of(connection: Connection, tenant: str | None = None, scope: str | None = None) -> list[ScopeStanding]:
@@ -79,7 +71,7 @@ def write(connection: Connection, now: ScopeStanding) -> None:
         "tenant": now.tenant, "state": now.state, "sentence": now.sentence[:2_000], "figures": json.dumps(now.figures),
     }  # fmt: skip
     new = insert(connection, STANDINGS).values(
-        scope=now.scope, since=now.since, changed_at=now_ms(), number=now.number, **values
+        scope=now.scope, since=now.since, changed_at=now_ms(), **values
     )  # fmt: skip
     stays = STANDINGS.c.state == OFF
     changed = case((or_(stays, STANDINGS.c.state == now.state), STANDINGS.c.changed_at), else_=now_ms())
@@ -96,7 +88,7 @@ def write(connection: Connection, now: ScopeStanding) -> None:
 def reopen(connection: Connection, scope: str) -> bool:
     """Turn a scope's semantic tier on again, and count only from now on; return True if it was off."""
     values = {"state": NOT_YET, "sentence": "Not yet shown: it was turned on again.", "figures": "{}",
-              "since": now_ms(), "changed_at": now_ms(), "number": _NEXT}  # fmt: skip
+              "since": now_ms(), "changed_at": now_ms()}  # fmt: skip
     statement = update(STANDINGS).where(STANDINGS.c.scope == scope, STANDINGS.c.state == OFF).values(**values)
     return connection.execute(statement).rowcount > 0
 
