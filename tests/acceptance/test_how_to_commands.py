@@ -81,13 +81,13 @@ def test_a_moderation_policy(shell: Shell) -> None:
     assert "policy.toml is right" in printed["headrace moderation policy check policy.toml"]
     blocked = printed['headrace moderation check "About Project Falcon." --policy policy.toml']
     assert "block, by policy" in blocked
-    assert "prompt_injection" in printed["headrace moderation held list"].replace("\n", "")
+    assert "prompt_injection" in printed["headrace review held"].replace("\n", "")
 
 
 def test_reviews_and_labels(shell: Shell) -> None:
     printed = run(shell, "review-answers", {"labels.jsonl": '{"job_id"'})
-    withheld = 'headrace moderation held withhold JOB --reason "names a customer"'
-    assert "1 released" in printed["headrace moderation held release JOB"]
+    withheld = 'headrace review withhold JOB --reason "names a customer"'
+    assert "1 released" in printed["headrace review release JOB"]
     assert "it is not held" in printed[withheld]
 
 

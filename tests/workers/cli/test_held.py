@@ -33,7 +33,7 @@ def states(ledger: Ledger) -> dict[str, str]:
 
 
 def test_what_is_held_is_listed(call: Call, held: list[str]):
-    code, out, said = call("moderation", "held", "list", "--json")
+    code, out, said = call("review", "held", "--json")
     rows = [json.loads(line) for line in out.splitlines()]
     assert (code, said) == (0, "")
     assert [row["job_id"] for row in rows] == held[:3]
@@ -42,18 +42,18 @@ def test_what_is_held_is_listed(call: Call, held: list[str]):
         "needs_person": True, "again_at": None, "reason": REASON,
     }  # fmt: skip
     assert (rows[1]["needs_person"], rows[1]["again_at"]) == (False, "1970-01-01T00:01:00.000Z")
-    _, out, said = call("moderation", "held", "list", "-n", "2")
+    _, out, said = call("review", "held", "-n", "2")
     assert [job in out for job in held] == [True, True, False, False]
     assert said == "only the 2 that wait longest are shown: --limit shows more\n"
     assert "[a" in out  # no markup
-    assert call("moderation", "held", "list", "--tenant", "shop") == (0, "", "nothing is held\n")
-    assert len(call("moderation", "held", "list", "--tenant", "default", "--json")[1].splitlines()) == 3
-    _, out, said = call("moderation", "held", "list", "-n", "3")
+    assert call("review", "held", "--tenant", "shop") == (0, "", "nothing is held\n")
+    assert len(call("review", "held", "--tenant", "default", "--json")[1].splitlines()) == 3
+    _, out, said = call("review", "held", "-n", "3")
     assert (held[2] in out, said) == (True, "")
 
 
 def test_what_is_to_be_decided_about_is_shown(call: Call, ledger: Ledger, held: list[str]):
-    code, out, said = call("moderation", "held", "show", held[0], "--json")
+    code, out, said = call("review", "held", held[0], "--json")
     assert (code, said) == (0, "")
     shown = json.loads(out)
     assert (shown["job_id"], shown["reason"], shown["asked"], shown["text"]) == (held[0], REASON, "0", "b")
@@ -65,46 +65,46 @@ def test_what_is_to_be_decided_about_is_shown(call: Call, ledger: Ledger, held: 
     with writing(ledger.engine) as tx:
         values = {"state": "held", "held_at": 1_000, "ready_at": NEVER, "reason": REASON, **brought}
         tx.execute(update(STEPS).where(STEPS.c.job_id == asked).values(**values))
-    code, out, _ = call("moderation", "held", "show", asked)
+    code, out, _ = call("review", "held", asked)
     assert code == 0
     for line in (f"job: {asked} of default, at moderate", "waits for: a person", f"reason: {REASON}",
                  "asked: Who [is] it?", "text: Ann\ufffd[2J [B]."):  # fmt: skip
         assert line in out.splitlines()
-    code, out, said = call("moderation", "held", "show", held[3])
+    code, out, said = call("review", "held", held[3])
     assert (code, out) == (1, "")
     assert "it is not held" in said
 
 
 def test_nothing_is_held(call: Call, ledger: Ledger):
-    assert call("moderation", "held", "list") == (0, "", "nothing is held\n")
-    assert call("moderation", "held", "list", "--json")[:2] == (0, "")
+    assert call("review", "held") == (0, "", "nothing is held\n")
+    assert call("review", "held", "--json")[:2] == (0, "")
 
 
 def test_one_or_many_are_released(call: Call, ledger: Ledger, held: list[str]):
-    assert call("moderation", "held", "release", held[0]) == (0, "", "1 released\n")
+    assert call("review", "release", held[0]) == (0, "", "1 released\n")
     assert states(ledger)[held[0]] == "ready"
     assert ledger.read(select(STEPS.c.woken_by).where(STEPS.c.job_id == held[0])) == [(RELEASED,)]
-    code, out, said = call("moderation", "held", "release", held[1], held[2], held[1], held[3], "--json")
+    code, out, said = call("review", "release", held[1], held[2], held[1], held[3], "--json")
     assert (code, out) == (1, '{"released": 2}\n')
-    assert said == f"{held[3]}: it is not held; `headrace moderation held list` shows held jobs\n2 released\n"
+    assert said == f"{held[3]}: it is not held; `headrace review held` shows held jobs\n2 released\n"
     assert set(states(ledger).values()) == {"ready"}
     # Of what needs no person, nobody was asked anything.
     assert ledger.read(select(STEPS.c.woken_by).where(STEPS.c.job_id == held[1])) == [(None,)]
-    assert call("moderation", "held", "release", "unheard-of")[0] == 1
-    assert call("moderation", "held", "release")[0] == 2
+    assert call("review", "release", "unheard-of")[0] == 1
+    assert call("review", "release")[0] == 2
 
 
 def test_what_is_withheld_is_dead_with_the_reason(call: Call, ledger: Ledger, held: list[str]):
-    assert call("moderation", "held", "withhold", held[0])[0] == 2
-    assert call("moderation", "held", "withhold", held[0], "--reason", " ")[0] == 2
+    assert call("review", "withhold", held[0])[0] == 2
+    assert call("review", "withhold", held[0], "--reason", " ")[0] == 2
     assert states(ledger)[held[0]] == "held"
-    assert call("moderation", "held", "withhold", held[0], held[1], held[0], "--reason", "it does") == (
+    assert call("review", "withhold", held[0], held[1], held[0], "--reason", "it does") == (
         0,
         "",
         "2 withheld\n",
     )
     assert {letter.reason for letter in ledger.dead(DeadFilter())} == {"withheld: it does"}
     assert [states(ledger)[job] for job in held] == ["dead", "dead", "held", "ready"]
-    code, out, said = call("moderation", "held", "withhold", held[2], held[3], "--reason", "it does", "--json")
+    code, out, said = call("review", "withhold", held[2], held[3], "--reason", "it does", "--json")
     assert (code, out) == (1, '{"withheld": 1}\n')
     assert f"{held[3]}: it is not held" in said

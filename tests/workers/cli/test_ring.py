@@ -32,7 +32,7 @@ def made(ledger: Ledger) -> int:
 @pytest.mark.parametrize(
     "command",
     [("dead", "replay", "--all"), ("dead", "replay", "--events"), ("dead", "drop", "--yes"),
-     ("moderation", "held", "release", JOB), ("moderation", "held", "withhold", JOB, "--reason", "no")],
+     ("review", "release", JOB), ("review", "withhold", JOB, "--reason", "no")],
     ids=lambda command: " ".join(command[:3]),
 )  # fmt: skip
 def test_bridges_are_told(call: Call, made: int, redis_server, monkeypatch, command):

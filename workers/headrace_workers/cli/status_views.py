@@ -200,7 +200,7 @@ def trouble_lines(incidents: Iterable["Incident"], held: int, set_aside: int) ->
     lines = [f"{trouble.subject}: {trouble.reason} ({trouble.holder}, since {show_time(trouble.since)})"
              for trouble in incidents]  # fmt: skip
     if held:
-        lines.append(f"held: {held:,}; `headrace moderation held list` says why")
+        lines.append(f"held: {held:,}; `headrace review held` says why")
     if set_aside:
         lines.append(f"Kafka refused {set_aside:,} events, which are set aside: see `headrace dead list --events`")
     return lines

@@ -93,7 +93,7 @@ def test_lines_that_are_held_are_counted(running):
         tx.execute(mine.values(state="held", held_at=1))
     batch = running.batch(batch_id)
     assert (batch.held, Batch.of(batch).headrace.held, running.batch(other).held) == (2, 2, 0)
-    assert progress_words(batch) == "in_progress: 0 of 5, 2 held (`headrace moderation held list` says why)"
+    assert progress_words(batch) == "in_progress: 0 of 5, 2 held (`headrace review held` says why)"
     assert [each.held for each in running.ledger.of(Batches).batches("a")] == [0, 2]
     with writing(running.ledger.engine) as tx:
         tx.execute(mine.values(state="ready", held_at=None))

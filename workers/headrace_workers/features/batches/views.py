@@ -136,7 +136,7 @@ def progress_words(batch: Row[Any]) -> str:
     if batch.failed:
         words += f", {batch.failed:,} failed"
     if batch.held:
-        words += f", {batch.held:,} held (`headrace moderation held list` says why)"
+        words += f", {batch.held:,} held (`headrace review held` says why)"
     if batch.cached:
         words += f", {batch.cached:,} from the cache"
     if batch.state == CANCELLING:

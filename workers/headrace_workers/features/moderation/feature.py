@@ -74,9 +74,8 @@ FEATURE = Feature(
     tables=_tables,
     routers=_routers,
     groups={
-        "moderation": "Moderate a text, test policies, decide about held jobs.",
+        "moderation": "Moderate a text, and test policies.",
         "moderation policy": "Check policy files.\n\nExample: `headrace moderation policy check policy.toml`",
-        "moderation held": "Inspect held jobs, release or withhold them.\n\nExample: `headrace moderation held list`",
     },
     commands=commands_in(
         "headrace_workers.features.moderation.commands.moderation",
@@ -94,10 +93,9 @@ FEATURE = Feature(
     | commands_in(
         "headrace_workers.features.moderation.commands.held",
         {
-            "moderation held list": "list_held",
-            "moderation held show": "show",
-            "moderation held release": "release",
-            "moderation held withhold": "withhold",
+            "review held": "held",
+            "review release": "release",
+            "review withhold": "withhold",
         },
     ),
     job_check=_job_check,

@@ -1,4 +1,4 @@
-"""`headrace moderation held`: steps that are held, and what a person decides about them."""
+"""`headrace review held`, `release` and `withhold`: steps that are held, and what a person decides about them."""
 
 from typing import Annotated, Any
 
@@ -12,9 +12,7 @@ from headrace_workers.cli.output import console, printable, put, put_json, put_v
 from headrace_workers.features.moderation.views import HeldJob, HeldText
 
 _COLUMNS = ("job", "tenant", "stage", "since", "waits for", "reason")
-_IdsArgument = Annotated[
-    list[str], typer.Argument(metavar="JOB...", help="as `headrace moderation held list` shows them")
-]
+_IdsArgument = Annotated[list[str], typer.Argument(metavar="JOB...", help="as `headrace review held` shows them")]
 
 
 class NotHeld(HeadraceError):
@@ -23,15 +21,22 @@ class NotHeld(HeadraceError):
     category = Category.CONFLICT
 
 
-def list_held(
+def held(
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="show this job, with its texts")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="only this tenant's jobs")] = None,
     limit: Annotated[int, limit_option("the number of jobs, the longest held first")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
     """List held jobs, the longest first: job, stage, since when, for whom, and what is asked or unavailable.
 
-    Example: `headrace moderation held list --json`
+    With JOB, show that job for a decision: the reason, the prompt, and the text as the model wrote it. Moderation has
+    not passed that text. It is shown here and nowhere else.
+
+    Examples: `headrace review held`, `headrace review held 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
+    if job is not None:
+        _show(job, as_json)
+        return
     found: list[Any] = need_ledger().held(limit + 1, tenant)
     if as_json:
         for row in found[:limit]:
@@ -48,19 +53,10 @@ def list_held(
         say(f"only the {limit} that wait longest are shown: --limit shows more")
 
 
-def show(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="as `headrace moderation held list` shows it")],
-    as_json: OneJsonOption = False,
-) -> None:
-    """Show a held job for a decision: the reason, the prompt, and the text as the model wrote it.
-
-    Moderation has not passed that text. It is shown here and nowhere else.
-
-    Example: `headrace moderation held show 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
-    """
+def _show(job: str, as_json: bool) -> None:
     row = need_ledger().held_of(job)
     if row is None:
-        raise NotHeld(f"{job}: it is not held; `headrace moderation held list` shows held jobs")
+        raise NotHeld(f"{job}: it is not held; `headrace review held` shows held jobs")
     view = HeldText.of(row)
     if as_json:
         put_view(view)
@@ -78,7 +74,7 @@ def release(jobs: _IdsArgument, as_json: OneJsonOption = False) -> None:
 
     Exit code 1: some of these jobs were not held.
 
-    Example: `headrace moderation held release 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
+    Example: `headrace review release 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
     ledger = need_ledger()
     _done("released", jobs, frozenset(job for job in dict.fromkeys(jobs) if ledger.release_held([job])), as_json)
@@ -93,7 +89,7 @@ def withhold(
 
     Exit code 1: some of these jobs were not held.
 
-    Example: `headrace moderation held withhold 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --reason "names a customer"`
+    Example: `headrace review withhold 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --reason "names a customer"`
     """
     if not reason.strip():
         raise ConfigurationError("--reason is empty: give a reason, which the job's sender reads")
@@ -108,7 +104,7 @@ def _done(what: str, jobs: list[str], done: frozenset[str], as_json: bool) -> No
     """Print the outcome, and notify the bridges."""
     for job in dict.fromkeys(jobs):
         if job not in done:
-            say(f"{job}: it is not held; `headrace moderation held list` shows held jobs")
+            say(f"{job}: it is not held; `headrace review held` shows held jobs")
     if as_json:
         put_json({what: len(done)})
     say(f"{len(done)} {what}")
