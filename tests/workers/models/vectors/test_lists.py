@@ -87,7 +87,7 @@ def test_grown_lists_are_a_copy(lists: Lists) -> None:
 
 def test_written_lists_are_the_same(lists: Lists) -> None:
     written = lists.to_bytes()
-    read = Lists.from_bytes(written, lists.trained, 8_000, 64)
+    read = Lists.from_bytes(written, lists.trained)
     assert read.to_bytes().tobytes() == written.tobytes()
     assert read.nearest(VECTORS[:9], 5, VECTORS, None, 8_000)[1].tolist() == (
         lists.nearest(VECTORS[:9], 5, VECTORS, None, 8_000)[1].tolist()

@@ -37,42 +37,6 @@ def test_the_nearest_come_first() -> None:
     assert index.search([[1.0, 0.0]], 1)[1].tolist() == [[10]]
 
 
-def test_an_id_that_is_there_is_replaced() -> None:
-    index = VectorIndex(2)
-    index.put([1, 2], [[1.0, 0.0], [0.0, 1.0]])
-    index.put([1], [[0.0, -1.0]])
-    similarities, ids = index.search([[1.0, 0.0]], 3)
-    assert sorted(ids[0].tolist()) == [-1, 1, 2]
-    assert similarities[0, 0] == 0.0
-    assert len(index) == 2
-
-
-def test_of_an_id_twice_in_a_batch_the_last_holds() -> None:
-    index = VectorIndex(2)
-    for _ in range(2):
-        index.put([1, 2, 1], [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-        assert len(index) == 2
-        assert index.vectors_of([1])[1].tolist() == [-1.0, 0.0]
-
-
-def test_what_is_removed_is_not_found() -> None:
-    index = VectorIndex(2)
-    index.put([1, 2, 3], unit([[1, 0], [1, 0.1], [1, 0.2]]))
-    index.remove([2, 2, 99])
-    assert index.search([[1.0, 0.0]], 3)[1].tolist() == [[1, 3, -1]]
-    index.remove(np.array([1, 3]))
-    assert len(index) == 0
-    assert index.search([[1.0, 0.0]], 1)[1].tolist() == [[-1]]
-
-
-def test_a_batch_takes_out_first_and_then_puts() -> None:
-    index = VectorIndex(2)
-    index.put([1, 2], [[1.0, 0.0], [0.0, 1.0]])
-    index.apply([2, 3], [[-1.0, 0.0], [0.0, -1.0]], removed=[1, 2])
-    assert index.vectors_of([1, 2, 3]).keys() == {2, 3}
-    assert index.vectors_of([2])[2].tolist() == [-1.0, 0.0]
-
-
 def test_a_refused_batch_changes_nothing() -> None:
     index = VectorIndex(2)
     index.put([1], [[1.0, 0.0]])
@@ -203,15 +167,6 @@ def test_recall_by_lists(outside: int) -> None:
     assert recall(ids - 7, expected[truth(queries, vectors[expected], 10)]) >= 0.98
     np.testing.assert_allclose(similarities, np.einsum("qd,qkd->qk", queries, vectors[ids - 7]), atol=1e-5)
     assert (np.diff(similarities, axis=1) <= 0).all()
-
-
-def test_recall_by_comparing_is_whole() -> None:
-    vectors, queries = clustered(5_050, 64)[50:], clustered(5_050, 64)[:50]
-    index = VectorIndex(64)
-    index.put(np.arange(5_000), vectors)
-    expected = truth(queries, vectors, 10)
-    assert recall(index.search(queries, 10)[1], expected) == 1.0
-    assert recall(np.vstack([index.search(query[None], 10)[1] for query in queries]), expected) == 1.0
 
 
 IDS = st.integers(0, 30)

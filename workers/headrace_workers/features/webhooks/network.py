@@ -117,14 +117,6 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
                 failure = error
         raise failure
 
-    async def connect_unix_socket(self, path: str, timeout: float | None = None, socket_options: Any = None) -> Any:
-        """Never."""
-        raise AddressRefused("nothing is sent to a socket of this machine")
-
-    async def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        await self._under.sleep(seconds)
-
     async def _addresses(self, host: str) -> list[str]:
         try:
             return [str(ipaddress.ip_address(host))]

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.core.private_files import private_folder
-from headrace_workers.models.vectors.nearest import Lists, NotLists
+from headrace_workers.models.vectors.nearest import Lists
 from headrace_workers.models.vectors.vector_index import DEFAULTS, Limits, State, VectorIndex
 from headrace_workers.models.vectors.vectors import Flags, Rows
 
@@ -179,7 +179,7 @@ def _load(folder: Path, dimension: int, limits: Limits) -> Saved:
     for each, room, names, written in zip(table, vectors, ids, lists, strict=True):
         living = alive[start : start + each.rows].copy()
         start += each.rows
-        sorted_in = _lists(folder, each, written, dimension) if each.covered else None
+        sorted_in = _lists(folder, each, written) if each.covered else None
         state = State.over(Rows(room, names, living, int(np.count_nonzero(living))), sorted_in)
         indices[each.name] = VectorIndex.of(state, limits)
     extra = {
@@ -190,11 +190,11 @@ def _load(folder: Path, dimension: int, limits: Limits) -> Saved:
     return Saved(indices, body.meta, extra)
 
 
-def _lists(folder: Path, described: _Index, written: Bytes, dimension: int) -> Lists:
+def _lists(folder: Path, described: _Index, written: Bytes) -> Lists:
     try:
-        return Lists.from_bytes(written, described.trained, described.covered, dimension)
-    except NotLists as error:
-        raise SnapshotRefused(f"snapshot {folder}, lists of {described.name!r}: {error}") from error
+        return Lists.from_bytes(written, described.trained)
+    except RuntimeError as error:
+        raise SnapshotRefused(f"snapshot {folder}: FAISS cannot read the lists of {described.name!r}") from error
 
 
 def _body(folder: Path) -> _Body:
@@ -230,12 +230,8 @@ def _table(states: Mapping[str, State], lists: Mapping[str, Bytes]) -> Bytes:
 
 
 def _indices(folder: Path, body: _Body) -> list[_Index]:
-    described = body.files.get("indices")
-    (written,) = _read(folder, body, "indices", [np.empty(0 if described is None else described.bytes, np.uint8)])
-    try:
-        return _INDICES.validate_json(written.tobytes())
-    except ValidationError as error:
-        raise SnapshotRefused(f"snapshot {folder}, its indices: {error.errors()[0]['msg']}") from error
+    (written,) = _read(folder, body, "indices", [np.empty(body.files["indices"].bytes, np.uint8)])
+    return _INDICES.validate_json(written.tobytes())
 
 
 def _write(folder: Path, name: str, arrays: Iterable[NDArray[Any]]) -> _File:
@@ -259,9 +255,7 @@ def _write(folder: Path, name: str, arrays: Iterable[NDArray[Any]]) -> _File:
 
 def _read(folder: Path, body: _Body, name: str, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
     """Fill these arrays, one after the other, with all that a file holds."""
-    described = body.files.get(name)
-    if described is None:
-        raise SnapshotRefused(f"snapshot {folder} names no file for its {name}")
+    described = body.files[name]
     path, expected = folder / described.name, sum(array.nbytes for array in arrays)
     seen = hashlib.sha256()
     try:
