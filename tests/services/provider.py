@@ -43,6 +43,7 @@ class Reply:
     def __init__(self, handler: BaseHTTPRequestHandler, heard: Heard) -> None:
         self._handler = handler
         self.heard = heard
+        self.model = MODEL
 
     def status(self, status: int, body: object = None, **headers: str) -> None:
         """Answer with this status and a body of JSON."""
@@ -76,7 +77,7 @@ class Reply:
         self.begin(**headers)
         if self.heard.is_anthropic:
             usage = {"input_tokens": prompt_tokens - cached, "cache_read_input_tokens": cached, "output_tokens": 1}
-            message = {"id": "m", "type": "message", "role": "assistant", "content": [], "model": MODEL,
+            message = {"id": "m", "type": "message", "role": "assistant", "content": [], "model": self.model,
                        "stop_reason": None, "stop_sequence": None, "usage": usage}  # fmt: skip
             self.event({"type": "message_start", "message": message}, "message_start")
             block = {"type": "text", "text": ""}
@@ -144,7 +145,7 @@ class Reply:
 
     def chunk(self, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
         """Return a chunk of an answer of OpenAI."""
-        return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": MODEL,
+        return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": self.model,
                 "system_fingerprint": "fp_1",
                 "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}  # fmt: skip
 

@@ -15,8 +15,6 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE, OPERATOR, usual_scopes
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, STEPS
-from headrace_workers.features.console import plans
-from headrace_workers.features.console.plans import CONSOLE_PLANS, PlanRuns
 from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_WRITE
 
 
@@ -107,18 +105,6 @@ def test_an_empty_filter_is_refused(alone: Gateway):
     assert set(states(alone.services.ledger).values()) == {"held"}
 
 
-def test_a_plan_that_has_expired_does_nothing(alone: Gateway):
-    hold(alone.services.ledger)
-    with browser(alone) as client:
-        path = planned(client, "release", stage="moderate")
-        with writing(alone.services.ledger.engine) as tx:
-            tx.execute(update(CONSOLE_PLANS).values(expires_at=alone.services.ledger.now() - 1))
-        assert "This plan has expired" in client.get(path).text
-        told = client.post(f"{path}do")
-        assert (told.status_code, "has expired" in told.text) == (409, True)
-    assert set(states(alone.services.ledger).values()) == {"held"}
-
-
 def test_another_tenants_rows_and_another_persons_plans_are_not_found(alone: Gateway):
     ledger, scopes = alone.services.ledger, usual_scopes()
     own, foreign, letter = hold(ledger), hold(ledger, tenant="other"), bury(ledger, tenant="other")
@@ -164,30 +150,6 @@ def test_scopes_are_those_of_http_and_the_commands(alone: Gateway):
             assert page.status_code == 200
             assert ("Held steps" in page.text) == bool({REVIEWS_READ, REVIEWS_WRITE} & set(scopes))
             assert client.get("aside/?kind=held").status_code == (200 if "Held steps" in page.text else 403)
-
-
-def test_a_plan_that_stopped_half_way_is_gone_on_with(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
-    ledger = alone.services.ledger
-    for _ in range(3):
-        hold(ledger)
-    monkeypatch.setattr(plans, "PART", 1)
-    with browser(alone) as client:
-        path = planned(client, "release", stage="moderate")
-        with monkeypatch.context() as gone:
-            gone.setattr(PlanRuns, "start", lambda *_: None)
-            client.post(f"{path}do")
-        alone.services.ledger.of(plans.Plans).do_part(path.split("/")[1])
-        page = client.get(path).text
-        assert [word in page for word in ("Under way", "Go on", 'id="done">1<')] == [True, False, True]
-        with writing(ledger.engine) as tx:
-            tx.execute(update(CONSOLE_PLANS).values(at=ledger.now() - 60_000))
-        assert "It stopped half-way" in client.get(f"{path}part").text
-        with monkeypatch.context() as gone:
-            gone.setattr(PlanRuns, "start", lambda *_: None)
-            client.post(f"{path}do")
-        assert "Under way" in client.get(path).text  # already before the first part
-        client.post(f"{path}do")
-        assert done(client, path) == (3, 0)
 
 
 def test_texts_of_what_is_set_aside_are_never_markup(alone: Gateway):

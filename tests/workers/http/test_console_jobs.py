@@ -20,7 +20,6 @@ from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE, OPERATOR, usual_
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.cache.store.answers import Answers
-from headrace_workers.features.console import job_lists
 
 
 def links(page: str) -> list[str]:
@@ -173,16 +172,3 @@ def test_no_name_has_a_nul(gateway: Gateway):
     with browser(gateway) as client:
         assert client.get("jobs/?state=done&application=a@%00&model=%00&tenant=%00&after=1-%00").status_code == 200
         assert [client.get(place).status_code for place in ("jobs/%00/", "jobs/?name=%00")] == [404, 404]
-
-
-def test_lists_go_on_by_pages_and_end(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(job_lists, "PAGE", 2)
-    jobs = take_in(alone.services.ledger, [generation(prompt=f"{n}") for n in range(5)])
-    with browser(alone) as client:
-        seen, place = [], "?state=unfinished"
-        while place:
-            page = client.get(f"jobs/{place}").text
-            seen.append(links(page))
-            place = next(iter(re.findall(r'href="\./(\?state=unfinished[^"]*)"', page)), "").replace("&amp;", "&")
-    assert [len(each) for each in seen] == [2, 2, 1]
-    assert sorted(job_id for each in seen for job_id in each) == sorted(jobs)

@@ -122,23 +122,6 @@ def test_a_correction_that_does_not_fit_is_refused_in_words_and_not_lost(alone: 
     assert decisions(alone) == []
 
 
-def test_a_skipped_item_goes_to_others_and_an_undone_label_is_deleted(alone: Gateway):
-    _, item_id = ended(alone.services.ledger)
-    with reviewer(alone) as ada, reviewer(alone, "Bob") as bob:
-        _, page = shown(ada)
-        lease = fields(page, "label")["lease"]
-        for _ in range(2):  # the same form twice
-            assert ada.post(f"review/{item_id}/skip", data={"lease": lease}).status_code == 200
-        assert shown(ada)[0] == ""
-        given, page = shown(bob)
-        assert given == item_id
-        told = send(bob, item_id, page, "label", YES)
-        assert f'action="../review/{item_id}/undo"' in told.text
-        assert "Taken back" in bob.post(f"review/{item_id}/undo").text
-        assert shown(bob)[0] == item_id
-    assert decisions(alone) == [("Bob", "label", 1), ("Bob", "undo", 2)]
-
-
 def test_a_conflict_is_told_with_the_next_item(alone: Gateway):
     _, first = ended(alone.services.ledger, rank=2**50)
     _, second = ended(alone.services.ledger, rank=2**51)

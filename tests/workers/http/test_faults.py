@@ -246,16 +246,6 @@ def test_what_a_service_says_of_itself_is_in_the_log_alone(
     assert "the ledger did not answer" in caplog.text
 
 
-def test_a_ledger_that_is_gone_is_told_of_at_once(proxied: "tuple[Settings, Proxy]"):
-    """Nothing is sent that could not be found again; when it is back all is well."""
-    settings, proxy = proxied
-    with served(settings) as gateway, gateway.client() as client:
-        assert client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "a"}).status_code == 202
-        proxy.close()
-        told = client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "b"})
-        assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:ledger_away")
-
-
 def test_a_kafka_that_is_silent_is_told_of_in_a_bounded_time(settings: Settings, embedded_kafka: KafkaServer):
     timeouts = replace(SHORT_WITH_KAFKA, confirmed=3_600.0)  # the first waits until it is told otherwise
     with served(settings, timeouts=timeouts) as alone, alone.client(timeout=600) as client:

@@ -4,8 +4,6 @@ import time
 from tests.services.node import Node
 from tests.workers.http.served import Gateway
 
-from headrace_workers.core.sql.database import writing
-from headrace_workers.features.tuning.store import Checkpoint, RunEvent, RunWrite
 from headrace_workers.features.webhooks import signing
 
 SCRIPT = """
@@ -223,55 +221,3 @@ for await (const event of response) events.push(event.type);
 told.events = [events[0], events.at(-1), (await response.finalResponse()).status];
 console.log(JSON.stringify(told));
 """
-
-
-def test_files_of_all_kinds_and_streams_work_in_javascript(gateway: Gateway, node: Node):
-    env = {"OPENAI_BASE_URL": f"{gateway.url}/v1", "OPENAI_API_KEY": gateway.key("files-in-javascript")}
-    told = json.loads(node.run(FILES, env=env))
-    assert told == {
-        "names": {"stream": "sent.jsonl", "file": "müll.jsonl", "blob": "blob", "answer": "unknown_file",
-                  "pieces": "pieces.jsonl", "bytes": "bytes.jsonl"},
-        "read": [True] * 6, "pages": [4, 2], "listed": True, "streamed": "stop", "usage": True,
-        "events": ["response.created", "response.completed", "completed"],
-    }  # fmt: skip
-
-
-BEGIN_TUNING = """
-import OpenAI, { toFile } from "openai";
-
-const client = new OpenAI();
-const line = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\\n';
-const data = await toFile(Buffer.from(line.repeat(20)), "a.jsonl");
-const file = await client.files.create({ file: data, purpose: "fine-tune" });
-const method = { type: "supervised", supervised: { hyperparameters: { n_epochs: 2 } } };
-const run = await client.fineTuning.jobs.create({ model: "echo", training_file: file.id, suffix: "tickets", method });
-console.log(JSON.stringify(run));
-"""
-READ_TUNING = """
-import OpenAI from "openai";
-
-const client = new OpenAI();
-const jobs = client.fineTuning.jobs;
-const told = { status: (await jobs.retrieve(process.env.RUN)).status, runs: [], events: [], checkpoints: [] };
-for await (const run of jobs.list({ limit: 1 })) told.runs.push(run.id);
-for await (const event of jobs.listEvents(process.env.RUN, { limit: 1 })) told.events.push(event.message);
-for await (const checkpoint of jobs.checkpoints.list(process.env.RUN)) {
-  told.checkpoints.push([checkpoint.step_number, checkpoint.metrics.train_loss]);
-}
-told.cancelled = (await jobs.cancel(process.env.RUN)).status;
-console.log(JSON.stringify(told));
-"""
-
-
-def test_fine_tuning_works_in_javascript(gateway: Gateway, node: Node):
-    env = {"OPENAI_BASE_URL": f"{gateway.url}/v1", "OPENAI_API_KEY": gateway.key("tunes-in-javascript")}
-    run = json.loads(node.run(BEGIN_TUNING, env=env))
-    assert (run["object"], run["model"], run["hyperparameters"]["n_epochs"]) == ("fine_tuning.job", "echo", 2)
-    events = [RunEvent("step 1", data={"step": 1, "train_loss": 0.5}), RunEvent("step 2")]
-    with writing(gateway.services.ledger.engine) as tx:
-        saved = Checkpoint(1, "tuning/1", "a" * 64, {"train_loss": 0.5})
-        RunWrite(run["id"].removeprefix("ftjob-"), "running", events, [saved]).write(tx)
-    assert json.loads(node.run(READ_TUNING, env={**env, "RUN": run["id"]})) == {
-        "status": "running", "runs": [run["id"]], "events": ["step 2", "step 1"], "checkpoints": [[1, 0.5]],
-        "cancelled": "cancelled",
-    }  # fmt: skip

@@ -21,10 +21,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.access.store.quotas import Quotas
-from headrace_workers.features.cache.commands.cache import renewed
-from headrace_workers.features.cache.commands.explain import explain
 from headrace_workers.features.cache.store.answers import Answers
-from headrace_workers.features.cache.store.removal import EntryFilter
 from headrace_workers.features.cache.tables import ENTRIES, SERVES
 from headrace_workers.features.decisions import prompts, temperatures
 from headrace_workers.features.decisions.deciding import Decided, uncalibrated
@@ -200,27 +197,6 @@ def test_a_model_behind_one_that_abstains_is_given_its_own_earlier_decisions(dec
     assert deciding.states() == ["live"]  # nothing is pending for the first model
 
 
-def test_who_asks_while_another_job_fills_the_entry_is_decided_alone(deciding: Deciding) -> None:
-    take_in(deciding.ledger, [asks(idempotency_key=str(number)) for number in range(3)])
-    deciding.run()
-    assert (deciding.asked, deciding.states()) == (3, ["live"])
-    assert deciding.tier(asks(idempotency_key="late")) is CacheTier.EXACT
-
-
-def test_what_was_purged_or_recalled_or_is_too_old_is_decided_again(deciding: Deciding) -> None:
-    answers = deciding.ledger.of(Answers)
-    first = asks(idempotency_key="1")
-    assert deciding.tier(first) is CacheTier.NONE
-    answers.purge(EntryFilter(made_before=deciding.ledger.now() + 1_000, scope="exact"), 0, "purged")
-    second = asks(idempotency_key="2")
-    assert deciding.tier(second) is CacheTier.NONE
-    ids = [answer.entry_id for answer in answers.of_job(second.job_id(""))]
-    assert answers.recall(ids, "wrong").killed == 1
-    deciding.ttl = 0.0
-    assert deciding.tier(asks(idempotency_key="3")) is CacheTier.NONE
-    assert deciding.tier(asks(idempotency_key="4")) is CacheTier.NONE
-
-
 def test_a_job_with_an_input_that_is_blocked_is_given_nothing() -> None:
     """It never comes to the stage that looks decisions up: the verdict by today's policy comes before."""
     pipeline, job = Pipeline(), asks(screen=True)
@@ -247,20 +223,6 @@ def test_a_worker_keeps_decisions_by_what_it_loaded(ledger: Ledger, tmp_path: Pa
     ledger.of(ModelGenerations).saw("echo", "echo-1")
     ledger.of(ModelGenerations).saw("echo", "echo-2")
     assert version().endswith("/1")
-
-
-def test_people_are_told_where_decisions_came_from_and_may_ask_again(deciding: Deciding) -> None:
-    ledger = deciding.ledger
-    jobs = [asks(idempotency_key="1"), asks(idempotency_key="2"), decision(input="another", idempotency_key="3")]
-    for job in jobs:
-        deciding.tier(job)
-    ids = [job.job_id("") for job in jobs]
-    found = [explain(each, ledger.job(each), ledger.of(Answers).given(each), ()) for each in ids]
-    assert [each and each.outcome for each in found] == ["miss", "hit", "not asked"]
-    (row,) = ledger.of(Answers).to_ask_again([ids[1]]).values()
-    again = renewed(ids[1], 1, row)
-    assert getattr(again, "job", None) is not None
-    assert again.job.cache is CacheMode.OFF  # type: ignore[union-attr]
 
 
 def test_a_group_reads_its_temperatures_once(ledger: Ledger) -> None:

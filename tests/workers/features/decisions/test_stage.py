@@ -10,33 +10,30 @@ import pytest
 from sqlalchemy import update
 from tests.workers.core.ledger.budget_deployment import CENT, Given
 from tests.workers.core.ledger.test_work import settings
-from tests.workers.features.generation.outages.test_breakers import open_now, rerouting
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
-from tests.workers.runtime.bridge.records import RULES, Models, accept, decision, generation, record
+from tests.workers.runtime.bridge.records import RULES, Models, decision, generation
 
-from headrace_schemas import Category, DecisionJob, Decisions, HeadraceError, Message, Predicate, Result, Topic
+from headrace_schemas import Category, DecisionJob, Decisions, HeadraceError, Message, Predicate, Result
 from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import PromptTooLong
 from headrace_schemas.events import MADE_BY_MODELS
 from headrace_workers.core.admission import AdmissionRules
 from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.accounting import LAG_MS
-from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.outcome import Done, Ended, Retry, Wait
+from headrace_workers.core.ledger.outcome import Done, Ended, Retry
 from headrace_workers.core.pipeline.chain import Link, pin, tried_in
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import ReadBytes
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.sql.database import writing
-from headrace_workers.core.tables import CLAIMS, JOBS, OUTBOX, STEPS
+from headrace_workers.core.tables import JOBS
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.decisions.admission import QuestionCheck
 from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, QuestionScores
 from headrace_workers.features.decisions.stage import decide, most_tokens
 from headrace_workers.features.decisions.temperatures import Calibration
-from headrace_workers.features.generation.model_health import BreakerIsOpen
 from headrace_workers.features.spend.store import Usage
 from headrace_workers.models.engines.remote.failures import ProviderRefuses, RemoteFailed
 from headrace_workers.models.generator import Abstained, GivenUp, RemoteSource
@@ -139,12 +136,6 @@ def test_a_question_that_the_last_model_cannot_be_asked_is_refused_and_the_other
 def test_a_refusal_of_a_provider_moves_a_job_that_asks_for_it(asks: bool, outcome: str) -> None:
     job = decision(model=("echo", "other"), fallback_on_refusal=asks)
     assert type(one(job, ProviderRefuses("filtered"))).__name__ == outcome
-
-
-def test_a_job_whose_model_has_an_open_breaker_waits_for_it() -> None:
-    wait = one(decision(), BreakerIsOpen("it is away", after=5))
-    assert isinstance(wait, Wait)
-    assert wait.at_most == 5
 
 
 def test_a_cancelled_job_is_let_go_of_and_an_attempt_has_its_share_of_the_deadline() -> None:
@@ -266,46 +257,6 @@ def test_a_chain_is_pinned_and_the_next_model_answers_at_once(ledger: Ledger) ->
     found = end_of(ledger, job_id)
     assert found.decisions is not None
     assert (found.decisions.model, [each.model for each in found.decisions.attempts]) == ("other", ["echo", "other"])
-
-
-def test_a_chain_by_its_name_is_resolved_for_decisions(ledger: Ledger) -> None:
-    resolved = RULES.resolve(decision(model="careful"))
-    assert isinstance(resolved.job, DecisionJob)
-    assert resolved.job.chain == ("echo", "other")
-
-
-def test_a_decision_that_waits_for_an_open_breaker_goes_to_the_next_model(ledger: Ledger) -> None:
-    take_in(ledger, [decision(model=("echo", "other"))])
-    open_now(ledger)
-    assert rerouting(ledger).once() == 1
-    (step,) = ledger.read(STEPS.select())
-    assert (step.stage, step.queue) == ("decide", "model.other")
-
-
-def test_a_worker_that_was_killed_among_four_hundred_questions_is_followed_by_one_that_answers_once(
-    ledger: Ledger,
-) -> None:
-    (job_id,) = take_in(ledger, [decision(questions=decision().questions * 400)])
-    killed = start(ledger)
-    with writing(ledger.engine) as tx:
-        tx.execute(update(CLAIMS).where(CLAIMS.c.id == killed.claim_id).values(lease_until=1))
-    ledger.reap(3)
-    assert run(ledger)
-    assert not complete(ledger, killed)  # it was only slow, and answers after all
-    found = end_of(ledger, job_id)
-    assert found.decisions is not None
-    assert len(found.decisions.answers) == 400
-    assert len([row for row in ledger.read(OUTBOX.select()) if row.topic == Topic.RESULTS]) == 1
-
-
-def test_a_second_tenant_has_an_end_and_a_quota_of_its_own(ledger: Ledger) -> None:
-    ledger.of(Quotas).put("a", 1, "ever")
-    jobs = [decision(tenant=tenant, idempotency_key="k") for tenant in ("a", "b")]
-    accepted = [accept(record(job)) for job in jobs]
-    taken = ledger.ingest([each for each in accepted if isinstance(each, NewJob)])
-    assert taken.new == 1
-    run(ledger)
-    assert end_of(ledger, jobs[1].job_id("")).tenant == "b"
 
 
 def test_an_input_is_screened_where_the_job_asks_for_it() -> None:

@@ -128,12 +128,6 @@ def test_an_evaluation_is_not_generated() -> None:
     assert len(model.calls[0]) == 1
 
 
-def test_no_tasks_no_call() -> None:
-    model = Model()
-    assert generate([], generator=model) == []
-    assert model.calls == []
-
-
 def test_an_answer_is_compared_with_what_the_job_was_nearly_served() -> None:
     job = GenerationJob(model="asked", prompt="hi")
     nearly = replace(
@@ -241,13 +235,6 @@ def test_a_refusal_goes_to_another_model_only_where_the_job_says_so() -> None:
     assert isinstance(asked(last, task(job)), Dead)
 
 
-def test_a_busy_provider_makes_its_job_wait_without_an_attempt() -> None:
-    """The job waits for as long as the provider says, and for nothing else."""
-    job = GenerationJob(model="far", prompt="hi")
-    (outcome,) = generate([task(job)], generator=Model(ProviderBusy("slow down", after=12.5)))
-    assert outcome == Wait(None, "slow down", at_most=12.5)
-
-
 def test_a_wait_past_its_share_goes_to_another_model_if_there_is_one() -> None:
     """The only model of a job is waited for in any case; of a chain, the next one answers in time."""
     busy = ProviderBusy("slow down", after=600)
@@ -271,13 +258,6 @@ def test_a_500_asks_the_same_model_once_more() -> None:
     assert first.context[TRIED][0]["reason"] == "the provider answered 500"
     assert not asked(Timed(0.1, failed), chained(context=first.context)).again
     assert not asked(Timed(0.1, RemoteFailed("it is away")), chained()).again
-
-
-def test_a_failed_provider_is_reroutable() -> None:
-    """A provider that failed is no reason to wait: the category says that another model may answer."""
-    (outcome,) = generate([task(GenerationJob(model="far", prompt="hi"))], generator=Model(RemoteFailed("cut off")))
-    assert isinstance(outcome, Retry)
-    assert (outcome.reason, outcome.category) == ("cut off", Category.REROUTABLE)
 
 
 TOOL_JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f10"

@@ -1,15 +1,14 @@
 """Providers of models on this machine, and a deployment whose catalogue names them."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
+from tests.services import provider as services
+from tests.services.provider import Reply
 from tests.workers.runtime.bridge.records import accept, record
 from tests.workers.tasks_in_memory import Tasks
 
@@ -44,59 +43,42 @@ from headrace_workers.wiring.parts import admission_parts
 SECRET = "The parcel of Ms Roe is late."
 
 
-@dataclass
-class Provider:
+class Provider(services.Provider):
     """A provider with an OpenAI-compatible endpoint, which keeps all that it was sent."""
 
-    url: str = ""
-    says: Callable[[str], str] = lambda _asked: "It will come."
-    returned: str = "model-1"
-    status: int = 200
-    seen: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.says: Callable[[str], str] = lambda _asked: "It will come."
+        self.returned = "model-1"
+        self.status = 200
+        super().__init__(lambda _provider, reply: self._reply(reply))
 
-    def reply(self, handler: BaseHTTPRequestHandler) -> None:
-        body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
-        self.seen.append(json.dumps(body["messages"], ensure_ascii=False))
-        handler.send_response(self.status)
-        handler.send_header("content-type", "text/event-stream" if self.status == 200 else "application/json")
-        handler.end_headers()
+    @property
+    def url(self) -> str:
+        return f"{super().url}/v1"
+
+    @property
+    def seen(self) -> list[str]:
+        """Return the messages of all requests."""
+        return [json.dumps(heard.body["messages"], ensure_ascii=False) for heard in self.heard]
+
+    def _reply(self, reply: Reply) -> None:
         if self.status != 200:
-            handler.wfile.write(b'{"error": {"message": "not now"}}')
+            reply.status(self.status, {"error": {"message": "not now"}})
             return
-        chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": self.returned}
-        delta = {"content": self.says(body["messages"][-1]["content"])}
-        usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-        for each in (
-            {**chunk, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
-            {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
-            {**chunk, "choices": [], "usage": usage},
-        ):
-            handler.wfile.write(b"data: " + json.dumps(each).encode() + b"\n\n")
-        handler.wfile.write(b"data: [DONE]\n\n")
+        reply.model = self.returned
+        reply.start()
+        reply.text(self.says(reply.heard.asked))
+        reply.end()
 
 
 @contextmanager
 def provider() -> Iterator[Provider]:
     """A provider that runs until the end of the block."""
     found = Provider()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            found.reply(self)
-
-        def log_message(self, *_args: object) -> None:
-            """Log nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.url = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
     try:
         yield found
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        found.close()
 
 
 def write_catalogue(home: Path, models: Mapping[str, tuple[str, Provider]], **chains: list[str]) -> None:

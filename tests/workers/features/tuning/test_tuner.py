@@ -30,7 +30,6 @@ from headrace_workers.core.ledger.charges import Price
 from headrace_workers.core.ledger.completion import RunOver
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Done, Wait
-from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.sql.database import writing
@@ -369,37 +368,6 @@ def test_what_a_run_left_is_removed_when_it_has_ended_elsewhere_and_what_was_tun
     worker.stop()
     worker.clear()
     assert left_of_runs(deployment) == [by_hand]
-
-
-def test_a_full_disk_at_a_checkpoint_fails_the_job_which_can_be_replayed(deployment: Deployment) -> None:
-    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
-    worker = deployment.worker()
-    assert deployment.step(worker) == "prepare"
-    (run,) = deployment.home.glob("tuning/*")
-    (run / CHECKPOINTS).mkdir()
-    (run / CHECKPOINTS / ".draft").symlink_to("/dev/full")
-    while deployment.step(worker):
-        pass
-    row = deployment.run(job_id)
-    assert row.state == "failed"
-    assert "cannot be written" in row.error
-    assert deployment.ledger.replay(DeadFilter(), 10)[0] == 1
-    deployment.to_end(worker)
-    assert deployment.run(job_id).state == "succeeded", deployment.run(job_id).error
-
-
-def test_a_worker_that_ends_stops_training_and_another_goes_on(deployment: Deployment) -> None:
-    job_id = deployment.submit(training_file=deployment.upload(examples(60)))
-    worker = deployment.worker()
-    assert deployment.step(worker) == "prepare"
-    assert deployment.step(worker) == "train"
-    deployment.leaving.set()
-    assert deployment.step(worker) == "train"
-    assert worker._live is None
-    deployment.leaving.clear()
-    deployment.wake()
-    assert deployment.step(deployment.worker()) == "train"
-    assert any(message.startswith("going on after step ") for message in deployment.messages(job_id))
 
 
 @pytest.mark.parametrize(("seconds", "is_saved"), [(600.0, True), (0.0, False)])

@@ -252,26 +252,6 @@ def test_a_receivers_wish_to_wait_holds_for_all(ledger):
     assert min(waits) > 590_000
 
 
-def test_a_receiver_that_takes_some_and_asks_for_a_pause_has_it(ledger):
-    """It has too many at a time: those that were on their way beside are taken, and no more are sent."""
-    office, all_here = Office(ledger), threading.Barrier(8)
-
-    def too_many(receiver, handler, heard):
-        all_here.wait(60)
-        first = heard is receiver.heard[0]
-        (says(429, retry_after="600") if first else says())(receiver, handler, heard)
-
-    with receiving(too_many) as receiver:
-        endpoint, _ = office.register(receiver.url)
-        office.end(*jobs(ledger, 8))
-        office.deliver()
-        office.end(*jobs(ledger, 3))
-        office.deliver()
-        assert len(receiver.heard) == 8
-        assert ledger.of(Webhooks).endpoint(endpoint).paused_until > ledger.now() + 590_000
-    assert sorted(row.state for row in rows(ledger)) == ["delivered"] * 7 + ["pending"] * 4
-
-
 def test_a_dead_endpoint_delays_no_living_one(ledger):
     """Each claim is of one endpoint; what hangs is another's."""
     office = Office(ledger)

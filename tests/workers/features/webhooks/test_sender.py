@@ -2,7 +2,6 @@ import ipaddress
 import threading
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from functools import partial
 
 import pytest
 from standardwebhooks import Webhook
@@ -198,12 +197,6 @@ def test_one_that_fails_again_and_again_is_left(sender):
         assert 5 <= len(tried) == len(receiver.heard) <= 5 + 8
 
 
-def test_one_that_hangs_costs_one_round():
-    with receiving(hangs) as receiver:
-        replies = send(Sender(HERE, seconds=0.4), *(letter(receiver.url, f"m-{n}") for n in range(100)))
-        assert sum(reply is not None for reply in replies) <= 16
-
-
 def test_a_probe_goes_alone(sender):
     """Where it is not taken nothing else is sent; where it is, all are."""
     with receiving(says(500)) as receiver:
@@ -220,47 +213,6 @@ def test_who_wants_nothing_now_is_sent_nothing_more(answer):
     with receiving(answer) as receiver:
         replies = send(Sender(HERE), *(letter(receiver.url, f"m-{n}") for n in range(50)))
         assert sum(reply is not None for reply in replies) == len(receiver.heard) <= 8
-
-
-def test_one_that_hangs_keeps_nobody(sender):
-    """While all of one endpoint's hang, another's are taken."""
-    with receiving(hangs) as dead, receiving() as living:
-        done = []
-        slow = Sender(HERE, seconds=600)
-        thread = threading.Thread(
-            target=lambda: done.append(slow.send("we_dead", [letter(dead.url, f"m-{n}") for n in range(20)],
-                                                 probing=False, patience=5)),
-        )  # fmt: skip
-        thread.start()
-        replies = slow.send("we_living", [letter(living.url, f"m-{n}") for n in range(20)], probing=False, patience=5)
-        assert [reply.error for reply in replies] == [None] * 20
-        assert done == []
-        dead.over.set()
-        thread.join(120)
-        assert len(done) == 1
-
-
-def test_a_letter_that_hangs_holds_no_others_to_its_receiver():
-    def answer(receiver, handler, heard):
-        (hangs if heard.body == b"hang" else says())(receiver, handler, heard)
-
-    with receiving(answer) as receiver:
-        slow, replies = Sender(HERE, seconds=600), []
-        letters = [letter(receiver.url, f"m-{n}", b"hang" if n == 9 else b"{}") for n in range(20)]
-        first = threading.Thread(target=lambda: replies.extend(send(slow, *letters)))
-        first.start()
-        eventually(lambda: len(receiver.heard) == 20)
-
-        def is_taken(name):
-            (reply,) = send(slow, letter(receiver.url, name))
-            return reply is not None and reply.taken  # on a busy machine it may be kept off by chance
-
-        for n in range(50):
-            eventually(partial(is_taken, f"n-{n}"))
-        assert replies == []  # it still hangs
-        receiver.over.set()
-        first.join(120)
-    assert [reply.taken for reply in replies] == [n != 9 for n in range(20)]
 
 
 def test_one_that_hangs_has_one_claim_at_a_time():

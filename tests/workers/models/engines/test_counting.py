@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
@@ -100,13 +98,6 @@ def test_the_echo_has_no_tokenizer(home: Path) -> None:
     assert models.prompt_tokens("echo", LONG, "default") is None
 
 
-def test_an_embedder_counts_nothing(home: Path) -> None:
-    models = counting(home)
-    assert not models.knows("hash", "a")
-    with pytest.raises(UnknownModel, match="known there: echo, tiny"):
-        models.prompt_tokens("hash", HELLO, "default")
-
-
 def test_a_tokenizer_that_cannot_be_loaded_leaves_the_guess(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     (home / "models" / "tiny" / "tokenizer.json").write_text("{}")
     models = counting(home)
@@ -133,22 +124,3 @@ def test_a_model_that_was_replaced_is_read_anew(home: Path) -> None:
     models.aliases("a")  # the registry looks at the disk
     with pytest.raises(PromptTooLong, match="holds 10"):
         models.prompt_tokens("tiny", HELLO, "default")
-
-
-def test_counting_loads_a_tokenizer_when_it_is_asked_and_no_engine(home: Path) -> None:
-    """A bridge of echoes loads nothing, and none loads CTranslate2 or numpy."""
-    code = (
-        "import sys, pathlib, headrace_workers.wiring\n"
-        "from headrace_schemas import Message\n"
-        "from headrace_workers.models.engines.counting import CountingModels\n"
-        "from headrace_workers.models.registry import Registry\n"
-        "home = pathlib.Path(sys.argv[1])\n"
-        "models = CountingModels(home, Registry(home))\n"
-        "hello = (Message(role='user', content='x'),)\n"
-        "heavy = ('tokenizers', 'ctranslate2', 'numpy', 'torch')\n"
-        "for alias in ('echo', 'tiny'):\n"
-        "    models.prompt_tokens(alias, hello, 'default')\n"
-        "    print([name for name in heavy if name in sys.modules])\n"
-    )
-    process = subprocess.run([sys.executable, "-c", code, str(home)], capture_output=True, text=True, check=True)
-    assert process.stdout.splitlines() == ["[]", "['tokenizers']"]

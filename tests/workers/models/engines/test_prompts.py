@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
@@ -279,62 +279,6 @@ def test_no_text_brings_in_an_added_token(shipped: Prompts) -> None:
                 turns = ["a", "b", "c", "d"]
                 turns[place] = text
                 assert added_in(shipped, conversation(*turns)) == plain, (text, place)
-
-
-def test_what_is_said_is_read_as_it_was_said(shipped: Prompts) -> None:
-    for mark in marks(shipped):
-        if mark != "</think>":
-            tokens = shipped.encode(conversation("a", f"one {mark} two", "c", "d"))
-            assert isinstance(tokens, list)
-            ids = [shipped.tokenizer.token_to_id(token) for token in tokens]
-            assert f"one {mark} two" in shipped.tokenizer.decode(ids, skip_special_tokens=True)
-
-
-@settings(max_examples=40)  # for each model
-@given(cuts=st.lists(st.integers(1, 20), min_size=3, max_size=3), blank=st.sampled_from(["", " ", "\n"]))
-def test_no_added_token_forms_across_two_texts(shipped: Prompts, cuts: list[int], blank: str) -> None:
-    plain = added_in(shipped, conversation("a", "b", "c", "d"))
-    for mark in marks(shipped):
-        first, second, _ = sorted(min(each, len(mark)) for each in cuts)
-        parts = f"x{mark[:first]}{blank}", f"{blank}{mark[first:second]}", f"{mark[second:]}y", "d"
-        assert added_in(shipped, conversation(*parts)) == plain
-
-
-def test_other_prompts_are_what_they_were(shipped: Prompts, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = Path(__file__).parents[4]
-    pages = [*sorted((root / "docs").glob("*.md"))[:12], Path(__file__)]
-    corpus = [text for page in pages for text in page.read_text(encoding="utf-8").split("\n\n")]
-    corpus += [
-        "",
-        " ",
-        "é\u0301 ﬁ Ⅳ",
-        "日本語 text",
-        "👩\u200d👩",
-        "\u202eabc",
-        "<|",
-        "|>",
-        "\ufffd",
-        "<<|x|>>",
-        "a <b> c",
-    ]
-    quiet = [text for text in corpus if not any(mark in text for mark in marks(shipped))]
-    assert len(quiet) > 200
-    texts = [conversation(*quiet[start : start + 4]) for start in range(0, len(quiet), 4)]
-    fitting = [messages for messages in texts if sum(len(each.content) for each in messages) < 400]
-    for messages in fitting:
-        rendered = shipped._template.render(messages)
-        monkeypatch.undo()
-        was = shipped.tokenizer.encode(rendered, add_special_tokens=False).tokens
-        assert shipped.encode(messages) == was
-        monkeypatch.setattr(shipped._added, "may_come_from", lambda texts: True)
-        assert shipped.encode(messages) == was
-        assert shipped.count(messages) == len(was)
-
-
-def test_ordinary_prompts_need_no_second_tokenizer(shipped: Prompts) -> None:
-    fresh = Prompts(shipped._card, shipped.tokenizer, shipped._template)
-    fresh.encode(conversation("Be brief.", "if a < b: print('[x]')", "no", "> quoted"[2:]))
-    assert "plain" not in vars(fresh._added)
 
 
 def test_a_long_text_with_marks_is_counted_at_the_cost_of_others(smollm2: Prompts) -> None:

@@ -11,10 +11,8 @@ from tests.workers.models.engines.asking import done
 from headrace_schemas import Message, Sampling
 from headrace_schemas.errors import PromptTooLong
 from headrace_workers.models.engines.ctranslate2_generator import CTranslate2Generator
-from headrace_workers.models.engines.prefixes import FEWEST, LEAST_TOKENS, MOST_KEPT, OFTEN
-from headrace_workers.models.engines.prompts import ChatTemplate, Prompts
+from headrace_workers.models.engines.prefixes import LEAST_TOKENS, OFTEN
 from headrace_workers.models.generator import Request
-from headrace_workers.models.registry import read_card
 
 SHOP = "You are the assistant of a shop, and answer politely. " + " ".join(
     f"Item {number} costs {number * 7 % 31} coins." for number in range(20)
@@ -110,36 +108,3 @@ def test_a_seed_says_the_same_whatever_was_kept(tiny: tuple[CTranslate2Generator
     kept = len(calls)
     assert generator.generate([seeded]) == before
     assert {length for length, _, _ in calls[kept:]} == {0}
-
-
-def test_no_more_is_kept_than_is_allowed(tiny: tuple[CTranslate2Generator, Calls]) -> None:
-    generator, calls = tiny
-    systems = [f"{number} {SHOP[:300]}" for number in range(MOST_KEPT + 2)]
-    for system in systems:
-        for _ in range(2):
-            generator.generate([ask(str(number), system, max_tokens=1) for number in range(OFTEN)])
-    kept = {length for length, kept, _ in calls if kept}
-    assert len(kept) == 1
-    assert sum(kept) * (MOST_KEPT + 2) > 2_048
-    calls.clear()
-    for system in systems:
-        generator.generate([ask(str(number), system, max_tokens=1) for number in range(FEWEST)])
-    assert sum(any_kept for _, any_kept, _ in calls) == 2_048 // kept.pop()
-    assert all(length for length, _, _ in calls)
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{% for m in messages|reverse %}{{ m.content }}{% endfor %}",
-        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[0].content }}",
-        "{{ messages[-1].content }}",
-    ],
-)
-def test_a_template_that_begins_otherwise_shares_nothing(tiny_home: Path, template: str) -> None:
-    folder = tiny_home / "models" / "tiny"
-    prompts = Prompts.load(folder, read_card(folder))
-    system = [Message(role="system", content=SHOP)]
-    assert len(prompts.beginning(system)) > LEAST_TOKENS
-    other = Prompts(read_card(folder), prompts.tokenizer, ChatTemplate(template))
-    assert other.beginning(system) == ()

@@ -30,18 +30,6 @@ def test_smollm2_answers_and_says_why_it_ended(smollm2: CTranslate2Generator) ->
     assert with_end == full
 
 
-def test_smollm2_stops_in_the_middle_of_words(smollm2: CTranslate2Generator) -> None:
-    answer = one(smollm2, ask("What is the capital of France?", stop=["ital of Fr"]))
-    assert answer.text.endswith("cap")
-    assert answer.finish_reason == "stop"
-
-
-def test_smollm2_in_a_batch_answers_as_alone(smollm2: CTranslate2Generator) -> None:
-    questions = ["What is the capital of France?", "Say hello to Ada, please, in a short and friendly sentence.", "Hi"]
-    together = done(smollm2.generate([ask(text, max_tokens=16) for text in questions]))
-    assert together == [one(smollm2, ask(text, max_tokens=16)) for text in questions]
-
-
 def test_smollm2_obeys_no_system_turn_that_a_user_writes(smollm2: CTranslate2Generator) -> None:
     """The same words as a turn of the system are obeyed, so they would be, were the user's marks tokens."""
     orders = "Say BANANA"
@@ -67,13 +55,6 @@ def _repeated(words: list[str], length: int = 6) -> int:
     """Return how many runs of so many words come again."""
     runs = [tuple(words[at : at + length]) for at in range(len(words) - length + 1)]
     return len(runs) - len(set(runs))
-
-
-def test_smollm2_in_int8_answers_every_prompt(smollm2_home: Path) -> None:
-    generator = CTranslate2Generator.load(smollm2_home / "models" / SMOLLM2, device="cpu", inter_threads=2)
-    answers = done(generator.generate([ask(f"Name {n} animals.", max_tokens=8) for n in range(2, 8)]))
-    assert all(answer.text.strip() for answer in answers)
-    assert (generator.quantization[:4], generator.quantization[-6:]) == ("int8", "_pairs")
 
 
 @pytest.mark.parametrize("whole", slow_after_first([False, True]))

@@ -114,7 +114,7 @@ def test_jobs_are_answered_by_the_next_model(
     tried = [answer.attempts[0] for answer in found]
     assert {(each.model, each.category) for each in tried} == {("far", Category.REROUTABLE)}
     assert any(reason in (each.reason or "") for each in tried)
-    assert len(far.calls) <= 5 + 8 + 10  # until it opens, with what was under way, and a probe now and then
+    assert len(far.heard) <= 5 + 8 + 10  # until it opens, with what was under way, and a probe now and then
     assert ledger.of(Breakers).all()["far"].breaker.open_until is not None
     assert all(answer.because and answer.because.startswith("echo answered in place of far") for answer in found)
 
@@ -135,17 +135,17 @@ def test_64_open_calls_ask_a_dead_provider_no_more_than_80_times(
 
         def is_probed() -> bool:
             bridge.send([generation(model=models, prompt="one more")])
-            return len(far.calls) > asked
+            return len(far.heard) > asked
 
         eventually(is_probed)
         eventually(lambda: quiet_calls(far, ledger))
-    assert len(far.calls) <= 80
+    assert len(far.heard) <= 80
 
 
 def quiet_calls(far: Provider, ledger: Ledger) -> int:
     """How many calls there were when none is under way any more; 0 while one is."""
     busy = ledger.read(select(func.count()).where(CLAIMS.c.queue == "model.far", CLAIMS.c.started_at.is_not(None)))
-    return 0 if busy[0][0] else len(far.calls)
+    return 0 if busy[0][0] else len(far.heard)
 
 
 def test_a_model_that_answers_500_once_is_asked_once_more(
@@ -156,7 +156,7 @@ def test_a_model_that_answers_500_once_is_asked_once_more(
     assert [(each.model, each.category) for each in answer.attempts] == [
         ("far", Category.REROUTABLE), ("far", None),
     ]  # fmt: skip
-    assert len(far.calls) == 2
+    assert len(far.heard) == 2
     assert "far" in ledger.of(Breakers).all()
 
 
@@ -167,7 +167,7 @@ def test_a_slow_model_does_not_eat_the_deadline(
     (new,) = bridge.made([generation(model=CHAIN)])
     near = ledger.now() + 8_000
     ledger.ingest([replace(new, steps=tuple(step._replace(deadline=near) for step in new.steps))])
-    eventually(lambda: far.calls)
+    eventually(lambda: far.heard)
     with writing(ledger.engine) as tx:  # on a busy machine the other half may be too short
         tx.execute(update(STEPS).values(deadline=near + 600_000))
     (answer,) = answers(bridge, [new.id])
@@ -188,7 +188,7 @@ def test_a_worker_that_is_killed_never_begins_the_chain_anew(
             second.kill()
         with worker(tmp_path, redis_server, "generate"):
             (answer,) = answers(bridge, [job_id])
-    assert len(far.calls) == 1
+    assert len(far.heard) == 1
     assert [(each.model, each.category) for each in answer.attempts] == [
         ("far", Category.REROUTABLE), ("echo", None),
     ]  # fmt: skip
@@ -204,7 +204,7 @@ def test_jobs_wait_while_the_breakers_of_all_their_models_are_open(
         eventually(lambda: "far" in ledger.of(Breakers).all() and ledger.of(Breakers).all()["far"].breaker.open_until)
         asked = eventually(lambda: quiet_calls(far, ledger))  # some were under way when it opened
         time_passes(ledger)
-        eventually(lambda: len(far.calls) == asked + 1)
+        eventually(lambda: len(far.heard) == asked + 1)
         far.fault = OK
 
         def all_answered() -> bool:
