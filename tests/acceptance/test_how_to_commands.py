@@ -78,7 +78,7 @@ def test_a_knowledge_base(shell: Shell) -> None:
 def test_a_moderation_policy(shell: Shell) -> None:
     printed = run(shell, "set-a-moderation-policy", {"policy.toml": "toml", "blocklist.txt": "text"})
     assert failed(printed) == {}
-    assert "policy.toml is right" in printed["headrace moderation policy check policy.toml"]
+    assert "policy.toml is right" in printed["headrace moderation check --policy policy.toml"]
     blocked = printed['headrace moderation check "About Project Falcon." --policy policy.toml']
     assert "block, by policy" in blocked
     assert "prompt_injection" in printed["headrace review held"].replace("\n", "")

@@ -54,4 +54,4 @@ def _label(work: Path) -> None:
             {"job_id": receipt["job_id"], "criterion": "right", "label": right, "who": "ann", "when": _WHEN}
         )  # fmt: skip
     (work / "labels.jsonl").write_text("".join(json.dumps(label) + "\n" for label in labels), encoding="utf-8")
-    _output(work, "headrace labels import labels.jsonl")
+    _output(work, "headrace review import labels.jsonl")

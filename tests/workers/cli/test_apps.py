@@ -107,7 +107,7 @@ def test_a_label_is_moved_rolled_back_and_has_a_history(call: Call, ledger: Ledg
     assert "triage@next is version 3 already" in call("apps", "label", "triage", "next", "--by", "ada")[2]
     told = call("apps", "label", "triage", "next", "--version", "2", "--by", "ada", "--why", "slow")[2]
     assert "triage@next is version 2 now, and was 3" in told
-    moves = [json.loads(line) for line in call("apps", "history", "triage", "--json")[1].splitlines()]
+    moves = [json.loads(line) for line in call("apps", "show", "triage", "--history", "--json")[1].splitlines()]
     assert [(m["label"], m["from_number"], m["to_number"], m["why"]) for m in moves] == [
         ("next", 3, 2, "slow"), ("next", None, 3, None),
     ]  # fmt: skip
@@ -115,7 +115,7 @@ def test_a_label_is_moved_rolled_back_and_has_a_history(call: Call, ledger: Ledg
     for version in "12":
         call("apps", "label", "triage", "production", "--version", version, "--without-gate", "a try")
     assert "triage@production is version 1 again, and was 2" in call("apps", "rollback", "triage")[2]
-    said = call("apps", "history", "triage")[1]
+    said = call("apps", "show", "triage", "--history")[1]
     assert ("rollback" in said, "skipped" in said, "a try" in said) == (True, True, True)
     code, _, told = call("apps", "rollback", "triage")
     assert (code, "has named no other version before" in told) == (1, True)
@@ -161,7 +161,7 @@ def test_an_application_of_another_scope_is_named(call: Call, ledger: Ledger, fi
     assert json.loads(call("apps", "list", "--json")[1]) | {"pushed_at": 0} == {
         "application": "triage", "tenant": None, "newest": 1, "pushed_at": 0, "labels": {"next": 1},
     }  # fmt: skip
-    assert call("apps", "history", "triage")[0] == 0
+    assert call("apps", "show", "triage", "--history")[0] == 0
     code, _, told = call("apps", "show", "none")
     assert (code, "`headrace apps list` shows those that there are" in told) == (1, True)
     assert call("apps", "list", "--tenant", "shop", "--shared")[0] == 0

@@ -98,7 +98,7 @@ def test_a_key_that_nobody_was_shown_is_none(call: Call, ledger: Ledger, full_di
     "arguments",
     [
         "keys rotate nothing", "keys revoke nothing", "webhooks remove nothing --yes", "limits remove nothing",
-        "batch cancel nothing", "labels remove --criterion nothing --yes", "status nothing",
+        "batch cancel nothing", "review unlabel --criterion nothing --yes", "status nothing",
         "cancel nothing", "cache explain nothing", "providers revoke nothing", "dead show 7",
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`headrace labels` and `headrace quality`, over a ledger with judged jobs."""
+"""`headrace review labels` and `headrace quality`, over a ledger with judged jobs."""
 
 import json
 from datetime import UTC, datetime
@@ -53,26 +53,26 @@ def test_labels_go_in_once_and_come_out_again(tmp_path: Path, jobs: list[str], c
         + line(jobs[2], label=None, score=0.25, who="bob", when=FINER)
     )
     (tmp_path / "labels.jsonl").write_text(text)
-    assert call("labels", "import", "labels.jsonl")[::2] == (0, "3 of 3 labels are new\n")
-    assert "0 of 3 labels are new" in call("labels", "import", "labels.jsonl")[2]
-    code, said, _ = call("labels", "export")
+    assert call("review", "import", "labels.jsonl")[::2] == (0, "3 of 3 labels are new\n")
+    assert "0 of 3 labels are new" in call("review", "import", "labels.jsonl")[2]
+    code, said, _ = call("review", "labels", "--export")
     assert (code, len(said.splitlines())) == (0, 3)
     (tmp_path / "again.jsonl").write_text(said)
-    assert "0 of 3 labels are new" in call("labels", "import", "again.jsonl")[2]
-    listed = json.loads(call("labels", "list", "--json")[1])
+    assert "0 of 3 labels are new" in call("review", "import", "again.jsonl")[2]
+    listed = json.loads(call("review", "labels", "--json")[1])
     assert listed == {"tenant": "default", "criterion": "right", "labels": 3, "jobs": 3, "people": 2, "newest": WHEN}
-    assert "right" in call("labels", "list")[1]
+    assert "right" in call("review", "labels")[1]
 
 
 def test_a_wrong_line_keeps_all_out_and_an_unknown_job_only_itself(tmp_path: Path, jobs: list[str], call: Call) -> None:
     (tmp_path / "wrong.jsonl").write_text(line(jobs[0]) + "[]\n" + line(jobs[1], when="yesterday") + line("x"))
-    code, _, told = call("labels", "import", "wrong.jsonl")
+    code, _, told = call("review", "import", "wrong.jsonl")
     assert code == 2
     assert "3 labels are wrong, and nothing was taken in:\nwrong.jsonl:2: it must be a JSON object" in told
     assert "wrong.jsonl:3: when: must be an RFC 3339 time" in told
-    assert call("labels", "list", "--json")[1] == ""
+    assert call("review", "labels", "--json")[1] == ""
     (tmp_path / "other.jsonl").write_text(line(jobs[0]) + line(jobs[1], tenant="default"))
-    code, _, told = call("labels", "import", "other.jsonl", "--tenant", "shop")
+    code, _, told = call("review", "import", "other.jsonl", "--tenant", "shop")
     assert (code, "1 of 2 labels are new" in told) == (1, True)
     assert f"other.jsonl:1: tenant shop has no job {jobs[0]} that is still known" in told
 
@@ -80,7 +80,7 @@ def test_a_wrong_line_keeps_all_out_and_an_unknown_job_only_itself(tmp_path: Pat
 def test_quality_says_what_it_can_and_why_not_the_rest(tmp_path: Path, jobs: list[str], call: Call) -> None:
     assert "there are no labels" in call("quality")[2]
     (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + line(jobs[1], False) + line(jobs[2], False))
-    call("labels", "import", "labels.jsonl")
+    call("review", "import", "labels.jsonl")
     found = json.loads(call("quality", "--json")[1])
     assert (found["criterion"], found["version"], found["labels"]) == ("right", "v1", 3)
     assert (found["verdicts"], found["jobs_with_both"]) == (3, 3)
@@ -98,7 +98,7 @@ def test_quality_says_what_it_can_and_why_not_the_rest(tmp_path: Path, jobs: lis
 def test_labels_of_a_wrong_name_are_removed_alone(tmp_path: Path, jobs: list[str], call: Call) -> None:
     wrong = [line(jobs[n], criterion="rihgt", who=who) for n, who in ((0, "ann"), (1, "ann"), (0, "bob"))]
     (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + "".join(wrong))
-    call("labels", "import", "labels.jsonl")
+    call("review", "import", "labels.jsonl")
     for words, exit_code, said in (
         ((), 2, "give --criterion NAME, or --category NAME"),
         (("--criterion", "a", "--category", "b"), 2, "give --criterion NAME, or --category NAME"),
@@ -106,24 +106,24 @@ def test_labels_of_a_wrong_name_are_removed_alone(tmp_path: Path, jobs: list[str
         (("--criterion", "rihgt", "--tenant", "shop"), 1, "there are no labels about the criterion 'rihgt' of shop"),
         (("--criterion", "rihgt", "--who", "eve"), 1, "of the person 'eve'"),
     ):
-        code, _, told = call("labels", "remove", *words, "--yes")
+        code, _, told = call("review", "unlabel", *words, "--yes")
         assert (code, said in told) == (exit_code, True), told
-    assert call("labels", "remove", "--criterion", "rihgt")[0] == 2  # nobody is there to be asked
-    assert len(call("labels", "export")[1].splitlines()) == 4
-    told = call("labels", "remove", "--criterion", "rihgt", "--job", jobs[0], "--who", "bob", "--yes")[2]
+    assert call("review", "unlabel", "--criterion", "rihgt")[0] == 2  # nobody is there to be asked
+    assert len(call("review", "labels", "--export")[1].splitlines()) == 4
+    told = call("review", "unlabel", "--criterion", "rihgt", "--job", jobs[0], "--who", "bob", "--yes")[2]
     assert "1 label about the criterion 'rihgt' of default is removed" in told
     assert (
         "2 labels about the criterion 'rihgt' of default are removed"
-        in call("labels", "remove", "--criterion", "rihgt", "-y")[2]
+        in call("review", "unlabel", "--criterion", "rihgt", "-y")[2]
     )
-    (kept,) = call("labels", "export")[1].splitlines()
+    (kept,) = call("review", "labels", "--export")[1].splitlines()
     assert json.loads(kept)["criterion"] == "right"
     assert "there are no labels" not in call("quality")[2]
 
 
 def test_a_label_that_no_verdict_is_about_is_told(tmp_path: Path, ledger: Ledger, jobs: list[str], call: Call) -> None:
     (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + line(jobs[0], criterion="rihgt"))
-    assert call("labels", "import", "labels.jsonl")[0] == 0
+    assert call("review", "import", "labels.jsonl")[0] == 0
     for more in ((), ("--json",)):
         code, said, told = call("quality", *more)
         assert (code, "rihgt" in said) == (0, True)
@@ -138,7 +138,7 @@ def test_a_label_that_no_verdict_is_about_is_told(tmp_path: Path, ledger: Ledger
 
 def test_quality_is_a_page_too(tmp_path: Path, jobs: list[str], call: Call) -> None:
     (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + line(jobs[1], False))
-    call("labels", "import", "labels.jsonl")
+    call("review", "import", "labels.jsonl")
     code, said, told = call("quality", "--html", "quality.html")
     assert (code, "the page: quality.html" in told, "criterion right" in said) == (0, True, True)
     assert "default, criterion right (v1)" in (tmp_path / "quality.html").read_text()

@@ -89,18 +89,18 @@ def test_a_file_that_is_not_there_is_told(capsys) -> None:
 
 
 def test_a_policy_is_checked_with_its_lists(policy, capsys) -> None:
-    found = told(capsys, "policy", "check", str(policy))
+    found = told(capsys, "check", "--policy", str(policy))
     assert found["categories"]["blocklist"]["action"] == "block"
     assert set(found["tenants"]) == {"shop"}
     policy.write_text('[categories]\nemail = "hide"\n')
-    assert run(["moderation", "policy", "check", str(policy)]) == 2
+    assert run(["moderation", "check", "--policy", str(policy)]) == 2
     assert "policy.toml, line 2: categories.email: unknown action 'hide'" in capsys.readouterr().err
     policy.write_text('blocklist = "list.txt"\n')
     policy.with_name("list.txt").write_text("ok\nre:(\n")
-    assert run(["moderation", "policy", "check", str(policy)]) == 2
+    assert run(["moderation", "check", "--policy", str(policy)]) == 2
     assert "list.txt, line 2: no RE2 regex" in capsys.readouterr().err
     policy.write_text('categories.email = { action = "block", detectors = 2 }\n')
-    assert run(["moderation", "policy", "check", str(policy)]) == 2
+    assert run(["moderation", "check", "--policy", str(policy)]) == 2
     assert "wants 2 detectors to agree on email" in capsys.readouterr().err
 
 
@@ -117,7 +117,7 @@ def test_a_head_is_trained_and_used(tmp_path, capsys, monkeypatch) -> None:
     assert "unmeasured on outputs" in (tmp_path / "head.md").read_text()
     policy = tmp_path / "policy.toml"
     policy.write_text('head = "head.npz"\n')
-    assert told(capsys, "policy", "check", str(policy))["categories"]["violence"]["action"] == "review"
+    assert told(capsys, "check", "--policy", str(policy))["categories"]["violence"]["action"] == "review"
     assert told(capsys, "check", "smash burn crush", "--policy", str(policy))["action"] == "review"
     for wrong in (str(tmp_path / "head.bin"), str(tmp_path / "none" / "head.npz")):
         assert run(["moderation", "train", str(data), "-o", wrong]) == 2

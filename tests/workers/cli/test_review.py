@@ -75,7 +75,7 @@ def test_a_script_decides_about_the_item_that_it_was_given(call: Call, ledger: L
     assert (code, "revision 2" in said) == (0, True)
     (listed,) = call("review", "list", "--mine", *ANN, "--json")[1].splitlines()
     assert json.loads(listed)["decision"]["revision"] == 2
-    assert call("review", "undo", item_id, *ANN)[0] == 0
+    assert call("review", "decide", item_id, "--undo", *ANN)[0] == 0
     assert (labels(ledger), state(ledger, item_id)) == ([], "open")
 
 
@@ -108,7 +108,11 @@ def test_wrong_options_of_a_decision_are_named(call: Call, ledger: Ledger, words
 
 def test_an_item_of_another_tenant_is_not_there(call: Call, ledger: Ledger):
     _, item_id = ended(ledger)
-    for command in (("decide", item_id, "--label", "good=yes"), ("skip", item_id), ("undo", item_id)):
+    for command in (
+        ("decide", item_id, "--label", "good=yes"),
+        ("decide", item_id, "--skip"),
+        ("decide", item_id, "--undo"),
+    ):
         code, _, said = call("review", *command, "--tenant", "b", "--who", "ann")
         assert (code, "there is no such review item" in said) == (1, True), said
     assert call("review", "next", "--tenant", "b")[0] == 1
@@ -284,8 +288,8 @@ def test_labels_come_back_from_label_studio_with_their_probability(call: Call, l
     by_mail = {**annotation, "completed_by": {"id": 11, "email": "bea@headrace.io"}}
     skipped = {**annotation, "was_cancelled": True}
     annotated = json.dumps([{"id": 1, **task, "annotations": [annotation, by_mail, skipped]}])
-    (tmp_path / "labels.jsonl").write_text(filtered(tmp_path, annotated, "-c", "lines for `headrace labels import`"))
-    assert "2 of 2 labels are new" in call("labels", "import", "labels.jsonl", "--tenant", "a")[2]
+    (tmp_path / "labels.jsonl").write_text(filtered(tmp_path, annotated, "-c", "lines for `headrace review import`"))
+    assert "2 of 2 labels are new" in call("review", "import", "labels.jsonl", "--tenant", "a")[2]
     c = LABELS.c
     rows = ledger.read(select(c.job_id, c.who, c.about, c.value, c.probability, c.item))
     assert sorted(map(tuple, rows)) == [

@@ -204,7 +204,7 @@ def test_words_name_what_no_number_of_decisions_mends(ledger: Ledger) -> None:
         "helpful: about 0 of 10 labels that say no, which an estimate with verdicts needs; until then it is of labels "
         "alone",
         "helpful: 1 imported label without a probability: there is no estimate from these and the queue's together. "
-        "Give the probability, or remove them (`headrace labels remove`)",
+        "Give the probability, or remove them (`headrace review unlabel`)",
         "helpful: no answer has labels of two people, so that their agreement is unknown; set people = 2 for a rule",
         "low: the queue had no room for 30 drawn answers; the others stand for them",
         "odd: nobody has labelled any of 6 drawn answers; there is no estimate until somebody does",

@@ -29,7 +29,6 @@ from headrace_workers.features.spend.prices import money
 
 _WEEK: Final = timedelta(days=7)
 _SHOWN: Final = 20  # versions, with the newest first
-_MOVES: Final = 50
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the application")]
 TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose application; HEADRACE_TENANT")]
@@ -122,7 +121,8 @@ def show(
     name: NameArgument,
     tenant: TenantOption = None,
     shared: SharedOption = False,
-    limit: Annotated[int, limit_option("so many of the newest versions")] = _SHOWN,
+    limit: Annotated[int, limit_option("so many of the newest versions, or moves")] = _SHOWN,
+    history: Annotated[bool, typer.Option("--history", help="the moves of its labels, the newest first")] = False,
     as_json: OneJsonOption = False,
 ) -> None:
     """Show an application: its purpose, labels and last gate, and the last 7 days by version.
@@ -130,10 +130,13 @@ def show(
     Cost, pass rate (by the metric) and latency are those of the last 1,000 jobs of each version that ended in these
     days.
 
-    Example: `headrace apps show ticket-triage`
+    Examples: `headrace apps show ticket-triage`, `headrace apps show ticket-triage --history`
     """
     ledger = need_ledger()
     applications, app = _known(ledger, name, tenant, shared)
+    if history:
+        _show_history(applications.history(app.scope, name, limit), name, as_json)
+        return
     versions = applications.versions(app.scope, name, limit)
     newest = Definition.from_json(_version(applications, app, str(app.newest)).definition)
     metric = newest.problem.metric
@@ -282,19 +285,7 @@ def rollback(
     say(f"{name}@{PRODUCTION} is version {move.to_number} again, and was {move.from_number}")
 
 
-def history(
-    name: NameArgument,
-    tenant: TenantOption = None,
-    shared: SharedOption = False,
-    limit: Annotated[int, limit_option("so many of the last moves")] = _MOVES,
-    as_json: JsonLinesOption = False,
-) -> None:
-    """List the moves of an application's labels, the newest first.
-
-    Example: `headrace apps history ticket-triage`
-    """
-    applications, app = _known(need_ledger(), name, tenant, shared)
-    moves = applications.history(app.scope, name, limit)
+def _show_history(moves: Sequence[Any], name: str, as_json: bool) -> None:
     if as_json:
         for move in moves:
             put_json({**move._asdict(), "at": rfc3339(move.at)})

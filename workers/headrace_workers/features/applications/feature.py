@@ -53,7 +53,6 @@ FEATURE = Feature(
             "apps test": "try_version",
             "apps label": "label",
             "apps rollback": "rollback",
-            "apps history": "history",
             "apps pull": "pull",
         },
     ),

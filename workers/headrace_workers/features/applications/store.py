@@ -182,7 +182,8 @@ def _rollback(connection: Connection, scope: str, name: str, who: str, why: str 
             assert moved is not None  # noqa: S101 - a move has two different versions
             return moved
     raise UnknownVersion(
-        f"{PRODUCTION} of {name} has named no other version before: `headrace apps history {name}` shows its moves"
+        f"{PRODUCTION} of {name} has named no other version before: `headrace apps show {name} --history` shows its "
+        "moves"
     )
 
 

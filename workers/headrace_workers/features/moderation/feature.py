@@ -75,7 +75,6 @@ FEATURE = Feature(
     routers=_routers,
     groups={
         "moderation": "Moderate a text, and test policies.",
-        "moderation policy": "Check policy files.\n\nExample: `headrace moderation policy check policy.toml`",
     },
     commands=commands_in(
         "headrace_workers.features.moderation.commands.moderation",
@@ -83,7 +82,6 @@ FEATURE = Feature(
             "moderation check": "check",
             "moderation train": "train",
             "moderation report": "report",
-            "moderation policy check": "check_policy",
         },
     )
     | commands_in(

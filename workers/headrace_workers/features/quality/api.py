@@ -29,7 +29,7 @@ _JobId = Annotated[str | None, Query(pattern=NO_NUL, description="Only labels of
 
 
 class NewLabel(Review):
-    """A label, as `headrace labels import` reads it from a line."""
+    """A label, as `headrace review import` reads it from a line."""
 
     model_config = ConfigDict(strict=True)
 

@@ -56,7 +56,6 @@ FEATURE = Feature(
     name="quality",
     tables=_tables,
     routers=_routers,
-    groups={"labels": "Manage people's labels of answers, to compare verdicts with."},
     commands=commands_in(
         "headrace_workers.features.quality.commands.quality",
         {"quality": "quality"},
@@ -64,10 +63,9 @@ FEATURE = Feature(
     | commands_in(
         "headrace_workers.features.quality.commands.labels",
         {
-            "labels import": "import_labels",
-            "labels list": "list_labels",
-            "labels export": "export",
-            "labels remove": "remove",
+            "review import": "import_labels",
+            "review labels": "labels",
+            "review unlabel": "remove",
         },
     ),
     scopes=(REVIEWS_READ, REVIEWS_WRITE, REVIEWS_TEXTS),

@@ -75,6 +75,10 @@ def decide(
     recall: Annotated[bool, typer.Option("--recall", help="withdraw the cached copies of the answer")] = False,
     note: Annotated[str | None, typer.Option("--note", help="the reason, or a note")] = None,
     lease: Annotated[int | None, typer.Option("--lease", help="the number of your lease; by default, yours")] = None,
+    skipped: Annotated[
+        bool, typer.Option("--skip", help="give the item back: others are given it, you are not")
+    ] = False,
+    undone: Annotated[bool, typer.Option("--undo", help="take back your decision about an ended answer")] = False,
     revision: Annotated[int, typer.Option("--revision", min=1, help="2 for your second decision about the item")] = 1,
     who: _WhoOption = None,
     tenant: _TenantOption = None,
@@ -82,16 +86,27 @@ def decide(
 ) -> None:
     """Decide about an item that `headrace review next` gave you, or revise your decision. For scripts.
 
-    The same decision again changes nothing. Exit code 1: the item is not yours, or nothing can be decided about it.
+    The same decision again changes nothing. --undo deletes your labels, and the item is open again.
+
+    Exit code 1: the item is not yours, or nothing can be decided about it.
 
     Examples: `headrace review decide ITEM --label polite=yes`, `headrace review decide ITEM --release`
     """
-    actions = [name for name, given in (("release", release), ("withhold", withhold), ("correct", correct)) if given]
+    choices = {"release": release, "withhold": withhold, "correct": correct, "skip": skipped, "undo": undone}
+    actions = [name for name, given in choices.items() if given]
     if len(actions) > 1:
         raise ConfigurationError(f"--{actions[0]} and --{actions[1]}: give one of them")
     person, reviews = _person(tenant, who), _reviews()
     with _known(item):
+        if undone:
+            reviews.undo(person, item)
+            say(f"{item}: your decision is taken back")
+            return
         mine = reviews.item(person, item).lease
+        if skipped:
+            reviews.skip(person, item, mine or 0)
+            say(f"{item}: skipped")
+            return
     decision = decision_of(
         {
             "action": actions[0] if actions else "label",
@@ -110,27 +125,6 @@ def decide(
         put_view(ReviewedItem.by(decided))
         return
     say(f"{item}: {decided.recorded.action} is recorded as revision {decided.recorded.revision}")
-
-
-def skip(item: _ItemArgument, who: _WhoOption = None, tenant: _TenantOption = None) -> None:
-    """Give an item back. You are not given it again, but others are.
-
-    Example: `headrace review skip 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
-    """
-    person, reviews = _person(tenant, who), _reviews()
-    with _known(item):
-        reviews.skip(person, item, reviews.item(person, item).lease or 0)
-    say(f"{item}: skipped")
-
-
-def undo(item: _ItemArgument, who: _WhoOption = None, tenant: _TenantOption = None) -> None:
-    """Take back your decision about an ended answer: its labels are deleted, and the item is open again.
-
-    Example: `headrace review undo 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
-    """
-    with _known(item):
-        _reviews().undo(_person(tenant, who), item)
-    say(f"{item}: your decision is taken back")
 
 
 def list_items(

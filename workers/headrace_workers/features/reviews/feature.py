@@ -73,8 +73,6 @@ FEATURE = Feature(
         {
             "review next": "next_item",
             "review decide": "decide",
-            "review skip": "skip",
-            "review undo": "undo",
             "review list": "list_items",
             "review export": "export",
             "review stats": "stats",

@@ -47,18 +47,26 @@ PolicyOption = Annotated[
 
 def check(
     text: Annotated[
-        str, typer.Argument(metavar="TEXT|FILE|-", help="a text, a UTF-8 file that holds it, or - for standard input")
-    ],
+        str | None,
+        typer.Argument(metavar="[TEXT|FILE|-]", help="a text, a UTF-8 file that holds it, or - for standard input"),
+    ] = None,
     policy: PolicyOption = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="use the policy of this tenant")] = None,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Show what moderation would do with a text, and why.
+    """Show what moderation would do with a text, and why. Without a text, check the policy with its blocklists, as a
+    worker would read it.
 
-    No service is needed. The text leaves this process only if the policy names an endpoint: it is sent there.
+    No service is needed. The text leaves this process only if the policy names an endpoint: it is sent there. Exit code
+    2: the policy is wrong, with the line and why.
 
-    Example: `headrace moderation check "Write to ann@headrace.io." --policy policy.toml`
+    Examples: `headrace moderation check "Write to ann@headrace.io."`, `headrace moderation check --policy policy.toml`
     """
+    if text is None:
+        if policy is None:
+            raise ConfigurationError("give a text, or --policy FILE to check a policy")
+        _check_policy(policy, as_json)
+        return
     whole = _read(text)
     (verdict,) = build_moderator(policy or ModerationSettings.from_env().policy, aids_here()).moderate(
         [whole], None if tenant is None else [tenant]
@@ -72,13 +80,7 @@ def check(
         _show(whole, verdict)
 
 
-def check_policy(
-    file: Annotated[Path, typer.Argument(help="a policy, in TOML", dir_okay=False)], as_json: OneJsonOption = False
-) -> None:
-    """Check a policy with its blocklists, as a worker would read it. Exit code 2: it is wrong, with the line and why.
-
-    Example: `headrace moderation policy check policy.toml`
-    """
+def _check_policy(file: Path, as_json: bool) -> None:
     policy = load_policy(file)
     detectors = shipped_detectors()
     moderator = with_policy(detectors, policy, aids_here())

@@ -1,4 +1,4 @@
-"""`headrace labels`: what people say of jobs' ends, taken in from files, listed, and written out again."""
+"""`headrace review labels`: what people say of jobs' ends, taken in from files, listed, and written out again."""
 
 from collections.abc import Iterator
 from typing import Annotated, BinaryIO, Final
@@ -51,7 +51,7 @@ def import_labels(
     probability with which the job was sampled for labelling. You may import a file again; contradicting labels are all
     kept. If any line is wrong, nothing is imported. Labels of unknown jobs are named, and the others are imported.
 
-    Example: `headrace labels import labels.jsonl`
+    Example: `headrace review import labels.jsonl`
     """
     whose = tenant_meant(tenant)
     with asking.opened(file) as (stream, name):
@@ -67,11 +67,21 @@ def import_labels(
         raise NotTaken(_problem_text(refused, "not taken"))
 
 
-def list_labels(tenant: _TenantOption = None, as_json: JsonLinesOption = False) -> None:
+def labels(
+    tenant: _TenantOption = None,
+    export: Annotated[bool, typer.Option("--export", help="each label, as `review import` takes it")] = False,
+    as_json: JsonLinesOption = False,
+) -> None:
     """Show how many labels there are, of how many jobs, and by how many people.
 
-    Example: `headrace labels list --tenant shop`
+    With --export, write all labels as JSON lines, oldest first.
+
+    Examples: `headrace review labels --tenant shop`, `headrace review labels --export > labels.jsonl`
     """
+    if export:
+        for row in need_ledger().of(Labels).all(tenant):
+            put_bytes(review_of(row).model_dump_json(exclude_none=True).encode())
+        return
     found = need_ledger().of(Labels).counted(tenant)
     if as_json:
         for row in found:
@@ -81,7 +91,7 @@ def list_labels(tenant: _TenantOption = None, as_json: JsonLinesOption = False) 
             )  # fmt: skip
         return
     if not found:
-        say("there are no labels: `headrace labels import FILE` imports them")
+        say("there are no labels: `headrace review import FILE` imports them")
         return
     rows = [
         (
@@ -99,15 +109,6 @@ def list_labels(tenant: _TenantOption = None, as_json: JsonLinesOption = False) 
     console(data=True).print(table(None, columns, rows, right=("labels", "jobs", "people")))
 
 
-def export(tenant: _TenantOption = None) -> None:
-    """Write all labels as JSON lines that `import` accepts, oldest first.
-
-    Example: `headrace labels export > labels.jsonl`
-    """
-    for row in need_ledger().of(Labels).all(tenant):
-        put_bytes(review_of(row).model_dump_json(exclude_none=True).encode())
-
-
 def remove(
     criterion: Annotated[str | None, typer.Option("--criterion", help="labels about this criterion")] = None,
     category: Annotated[str | None, typer.Option("--category", help="labels about this moderation category")] = None,
@@ -118,24 +119,24 @@ def remove(
 ) -> None:
     """Remove wrong labels, such as those with a misspelt name, or of a person who erred.
 
-    They cannot be restored: export them first with `headrace labels export`. Quality and pass rates are computed
-    without them.
+    They cannot be restored: export them first with `headrace review labels --export`. Quality and pass rates are
+    computed without them.
 
-    Example: `headrace labels remove --criterion polit --yes`
+    Example: `headrace review unlabel --criterion polit --yes`
     """
     if (criterion is None) == (category is None):
-        raise ConfigurationError("give --criterion NAME, or --category NAME (`headrace labels list`)")
+        raise ConfigurationError("give --criterion NAME, or --category NAME (`headrace review labels`)")
     kind = "category" if criterion is None else "criterion"
     which = Which(tenant_meant(tenant), kind, criterion or category or "", who, job)
-    labels = need_ledger().of(Labels)
-    count = labels.count(which)
+    kept = need_ledger().of(Labels)
+    count = kept.count(which)
     these = f"about the {kind} {which.about!r} of {which.tenant}"
     if not count:
         narrowed = "".join(f", of the {what} {name!r}" for what, name in (("person", who), ("job", job)) if name)
-        raise NoSuchLabels(f"there are no labels {these}{narrowed}: `headrace labels list` shows what is labelled")
+        raise NoSuchLabels(f"there are no labels {these}{narrowed}: `headrace review labels` shows what is labelled")
     if not yes:
         be_sure(f"Remove {count:,} label{'s' if count != 1 else ''} {these}?", "nothing was removed")
-    removed = labels.remove(which)
+    removed = kept.remove(which)
     say(f"{removed:,} label{'s' if removed != 1 else ''} {these} {'are' if removed != 1 else 'is'} removed")
 
 

@@ -24,7 +24,7 @@ def quality(
     """Compare verdicts with people's labels, for each criterion and category.
 
     Shows agreement, precision and recall, the mean that people would give, the calibration of scores, and if verdicts
-    have become worse. Where there is no number, there is a reason. `headrace labels import` imports labels.
+    have become worse. Where there is no number, there is a reason. `headrace review import` imports labels.
 
     Example: `headrace quality --tenant shop --html quality.html`
     """
@@ -50,7 +50,7 @@ def quality(
             for line in views.words(*each):
                 put(line)
     else:
-        say("there are no labels: `headrace labels import FILE` imports them")
+        say("there are no labels: `headrace review import FILE` imports them")
     for line in strange:
         say(line)
     say_where(html)

@@ -169,7 +169,7 @@ def _words_of_labels(labelled: Sequence[LabelledJobs], rules: Sequence[RuleProgr
             yield (
                 f"{subject.about}: {subject.unknown:,} imported label{'s' if subject.unknown != 1 else ''} without a "
                 "probability: there is no estimate from these and the queue's together. Give the probability, or "
-                "remove them (`headrace labels remove`)"
+                "remove them (`headrace review unlabel`)"
             )
 
 
