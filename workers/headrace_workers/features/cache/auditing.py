@@ -163,12 +163,12 @@ def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
     Some are answered twice, to measure how far the model agrees with itself. If there is no answer after some attempts,
     the verdict is unknown: neither clean nor wrong.
     """
-    found = [
+    audited = [
         (index, unit.job, unit.event)
         for index, unit in enumerate(units)
         if isinstance(unit.job, GenerationJob) and isinstance(unit.event, Output)
     ]
-    times = [2 if twice(units[index].id) else 1 for index, _, _ in found]
+    times = [2 if twice(units[index].id) else 1 for index, _, _ in audited]
     requests = [
         Request(
             with_format(job.conversation, job),
@@ -178,12 +178,12 @@ def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
             tools=job.tools,
             offer=job.offer,
         )
-        for (_, job, _), count in zip(found, times, strict=True)
+        for (_, job, _), count in zip(audited, times, strict=True)
         for _ in range(count)
     ]
     completions = iter(generator.generate(requests) if requests else [])
     outcomes: list[Outcome] = [_unknown(unit, "it is no audit of a generation job") for unit in units]
-    for (index, _, served), count in zip(found, times, strict=True):
+    for (index, _, served), count in zip(audited, times, strict=True):
         outcomes[index] = _audit_outcome(units[index], served, *islice(completions, count))
     return outcomes
 
@@ -277,9 +277,9 @@ def label_audits(units: Sequence[Unit], *, generator: Generator, audit_texts: Te
     i-th unit. An audit that a person has labelled by now, or whose texts are forgotten, is left as it is.
     """
     rows = audit_texts([unit.subject for unit in units])
-    found = [row for unit in units if (row := rows.get(unit.subject)) is not None]
-    pairs = [TextPair(Relation.SAME_ANSWER, row.served, row.fresh, row.tenant, row.question) for row in found]
-    verdicts = dict(zip((row.id for row in found), ModelVerifier(generator).verify(pairs), strict=True))
+    there = [row for unit in units if (row := rows.get(unit.subject)) is not None]
+    pairs = [TextPair(Relation.SAME_ANSWER, row.served, row.fresh, row.tenant, row.question) for row in there]
+    verdicts = dict(zip((row.id for row in there), ModelVerifier(generator).verify(pairs), strict=True))
     return [_label_outcome(unit.subject, verdicts.get(unit.subject), generator.alias) for unit in units]
 
 

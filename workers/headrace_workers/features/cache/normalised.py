@@ -196,8 +196,8 @@ def _in_full(text: str) -> str:
     return _CONTRACTION.sub(_full, text) if "'" in text or "annot" in text else text
 
 
-def _full(found: re.Match[str]) -> str:
-    word, ending = found[0], found[0].lower()
+def _full(contraction: re.Match[str]) -> str:
+    word, ending = contraction[0], contraction[0].lower()
     if ending in _CONTRACTED:
         full = _CONTRACTED[ending]
         return full.capitalize() if word[0].isupper() else full
@@ -209,10 +209,10 @@ def _folded(before: str, chunk: str, after: str) -> str:
     """Return a word in lower case, where its case and its neighbours say nothing by it; all other text as it is."""
     if chunk == "I" and (before.lower() in _BEFORE_I or after.lower() in _AFTER_I):
         return "i"
-    found = _WORD.fullmatch(chunk)
-    if found is None or not _is_plain(found[1]) or found[1].lower() in _CASED:
+    word = _WORD.fullmatch(chunk)
+    if word is None or not _is_plain(word[1]) or word[1].lower() in _CASED:
         return chunk
-    return (corrected(found[1]) if found[1].islower() else found[1].lower()) + found[2]
+    return (corrected(word[1]) if word[1].islower() else word[1].lower()) + word[2]
 
 
 def _is_plain(word: str) -> bool:
@@ -229,10 +229,10 @@ def _without_end(text: str) -> str:
     """Return the text without the full stop or the exclamation mark at its end; without a question mark only where
     the first word says that it is a question: `It is safe?` does not say `It is safe`.
     """
-    found = _END.search(text)
-    if found is None or text[: found.start()].endswith((".", "?", "!")):
+    end = _END.search(text)
+    if end is None or text[: end.start()].endswith((".", "?", "!")):
         return text
     asks = first_word(text) in QUESTIONS | HELPING
-    if "?" in found[1] and not asks:
+    if "?" in end[1] and not asks:
         return text
-    return text[: found.start()]
+    return text[: end.start()]

@@ -80,15 +80,17 @@ def recall(
     ]
     jobs = {index: task.job for index, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
     requests = _requests(tasks, jobs, cache_mode, auditing)
-    found = dict(zip(requests, cache.look_up(list(requests.values())) if requests else (), strict=True))
-    passages = _passages(_resting(jobs, found), tasks, retrieval, passage_screener)
-    found.update(_renewed(found, passages, requests, cache))
-    freed = _freed(tasks, found, passages)
-    found.update(dict.fromkeys(freed, Miss()))
+    results = dict(zip(requests, cache.look_up(list(requests.values())) if requests else (), strict=True))
+    passages = _passages(_resting(jobs, results), tasks, retrieval, passage_screener)
+    results.update(_renewed(results, passages, requests, cache))
+    freed = _freed(tasks, results, passages)
+    results.update(dict.fromkeys(freed, Miss()))
     passages |= _passages(freed, tasks, retrieval, passage_screener)
     ttl_ms = int(cache_ttl * 1000)
     for index, job in jobs.items():
-        outcomes[index] = _settled(tasks[index], job, found.get(index), passages.get(index), ttl_ms, max_wait, auditing)
+        outcomes[index] = _settled(
+            tasks[index], job, results.get(index), passages.get(index), ttl_ms, max_wait, auditing
+        )
     return outcomes
 
 
@@ -111,17 +113,17 @@ def _requests(
     }
 
 
-def _resting(jobs: Mapping[int, GenerationJob], found: Mapping[int, LookupResult]) -> list[int]:
+def _resting(jobs: Mapping[int, GenerationJob], results: Mapping[int, LookupResult]) -> list[int]:
     """Return the indices of the jobs whose passages are needed now."""
     return [
         index
         for index, job in jobs.items()
-        if job.knowledge is not None and not isinstance(found.get(index), Awaited | Failed | Unverified)
+        if job.knowledge is not None and not isinstance(results.get(index), Awaited | Failed | Unverified)
     ]
 
 
 def _freed(
-    tasks: Sequence[Task], found: Mapping[int, LookupResult], passages: Mapping[int, grounding.Found | Held]
+    tasks: Sequence[Task], results: Mapping[int, LookupResult], passages: Mapping[int, grounding.Found | Held]
 ) -> list[int]:
     """Return the indices of the requests that wait for a job of this group which will make no answer for others. They
     run by themselves at once.
@@ -129,9 +131,9 @@ def _freed(
     alone = {
         tasks[index].job_id
         for index, passage in passages.items()
-        if isinstance(found.get(index), Miss) and not isinstance(passage, grounding.Grounds)
+        if isinstance(results.get(index), Miss) and not isinstance(passage, grounding.Grounds)
     }
-    return [index for index, result in found.items() if isinstance(result, Awaited) and result.job_id in alone]
+    return [index for index, result in results.items() if isinstance(result, Awaited) and result.job_id in alone]
 
 
 def _said(task: Task) -> VerifierSaid | None:
@@ -142,16 +144,16 @@ def _said(task: Task) -> VerifierSaid | None:
     return VerifierSaid(asked, found.model, found.provider, found.verdicts[0])
 
 
-def _unfit(job: GenerationJob, found: LookupResult | None) -> Disallow | None:
+def _unfit(job: GenerationJob, result: LookupResult | None) -> Disallow | None:
     """Return the end of a known answer that does not have the format, or the call, which the job asks for; None for any
     other.
     """
-    if not isinstance(found, Hit):
+    if not isinstance(result, Hit):
         return None
-    failure = fault_of_calls(found.answer.tool_calls, job)
-    if failure is None and (output := job.format_of(found.answer.tool_calls)) is not None:
-        failure = failure_of(output, found.answer.text or "", found.answer.finish_reason)
-    return None if failure is None else Disallow(found.entry_id, reason_of(failure))
+    failure = fault_of_calls(result.answer.tool_calls, job)
+    if failure is None and (output := job.format_of(result.answer.tool_calls)) is not None:
+        failure = failure_of(output, result.answer.text or "", result.answer.finish_reason)
+    return None if failure is None else Disallow(result.entry_id, reason_of(failure))
 
 
 def mode_of(job: Job, default: CacheMode) -> CacheMode:
@@ -163,14 +165,14 @@ def mode_of(job: Job, default: CacheMode) -> CacheMode:
 
 def recalled(context: Mapping[str, Any]) -> Recall | None:
     """Return the look-up part of an answer's receipt, from what `recall` carried; None without a look-up."""
-    found = context.get(CONTEXT)
-    return None if found is None else Recall(**{name: found.get(name) for name in _TOLD})
+    carried = context.get(CONTEXT)
+    return None if carried is None else Recall(**{name: carried.get(name) for name in _TOLD})
 
 
 def answer_fields(context: Mapping[str, Any], _text: str) -> Mapping[str, Recall]:
     """Return the look-up part of an answer's receipt; nothing without a look-up."""
-    found = recalled(context)
-    return {} if found is None else {"recall": found}
+    recall = recalled(context)
+    return {} if recall is None else {"recall": recall}
 
 
 def compared_with(context: Mapping[str, Any], text: str) -> tuple[StepWrite, ...]:
@@ -186,14 +188,14 @@ def _passages(
     indices: Sequence[int], tasks: Sequence[Task], retrieval: Retrieves, screener: Callable[[], Screener]
 ) -> dict[int, grounding.Found | Held]:
     """Return the passages for the tasks at these indices. A job without a base is not among them."""
-    found = find_screened([tasks[index] for index in indices], retrieval, screener) if indices else ()
-    return dict(zip(indices, found, strict=True))
+    passages = find_screened([tasks[index] for index in indices], retrieval, screener) if indices else ()
+    return dict(zip(indices, passages, strict=True))
 
 
 def _settled(
     task: Task,
     job: GenerationJob,
-    found: LookupResult | None,
+    result: LookupResult | None,
     passages: grounding.Found | Held | None,
     ttl_ms: int,
     max_wait: float,
@@ -202,10 +204,10 @@ def _settled(
     """Return the outcome of a task. An answer that does not fit the job ends, and the job's own model is asked. A
     verifier's verdict is not carried on.
 
-    `found` is None for a job that does not ask for the cache, `passages` for one that needs none.
+    `result` is None for a job that does not ask for the cache, `passages` for one that needs none.
     """
-    unfit = _unfit(job, found)
-    match found if unfit is None else Miss():
+    unfit = _unfit(job, result)
+    match result if unfit is None else Miss():
         case Awaited() | Failed() | Unverified() as waiting:
             outcome: Outcome = _without_answer(waiting, max_wait)
         case Hit() as hit:
@@ -215,7 +217,7 @@ def _settled(
     if not isinstance(outcome, Done):
         return outcome
     rows = outcome.rows if unfit is None else (*outcome.rows, unfit)
-    asked = found is not None and _said(task) is not None
+    asked = result is not None and _said(task) is not None
     return replace(outcome, rows=rows, context={**forgotten(), **outcome.context} if asked else outcome.context)
 
 
@@ -257,17 +259,17 @@ def _filling(missed: Miss, ttl_ms: int) -> dict[str, Any]:
     return {ENTRY: missed.entry_id, TTL_MS: ttl_ms, **places}
 
 
-def _without_answer(found: Awaited | Failed | Unverified, max_wait: float) -> Wait | Dead | Done:
+def _without_answer(result: Awaited | Failed | Unverified, max_wait: float) -> Wait | Dead | Done:
     """Return the outcome of a task that waits, fails with another, or asks the verifier first."""
-    if isinstance(found, Unverified):
-        return asking([found.pair], VERIFY_HIT, {CONTEXT: {_ASKED: found.entry_id}})
-    if isinstance(found, Awaited):
-        return Wait(JobEnd(found.job_id), f"job {found.job_id} makes the same answer", at_most=max_wait)
-    return Dead(found.category, found.reason[:MAX_SHORT_TEXT])
+    if isinstance(result, Unverified):
+        return asking([result.pair], VERIFY_HIT, {CONTEXT: {_ASKED: result.entry_id}})
+    if isinstance(result, Awaited):
+        return Wait(JobEnd(result.job_id), f"job {result.job_id} makes the same answer", at_most=max_wait)
+    return Dead(result.category, result.reason[:MAX_SHORT_TEXT])
 
 
 def _renewed(
-    found: Mapping[int, LookupResult],
+    results: Mapping[int, LookupResult],
     passages: Mapping[int, grounding.Found | Held],
     requests: Mapping[int, LookupRequest],
     cache: "AnswerLookup",
@@ -277,7 +279,7 @@ def _renewed(
     An answer is outdated if its question now has passages of a newer document on which the answer does not rest. It is
     never given again.
     """
-    now = dict(found)
+    now = dict(results)
     for _ in range(_LOOKS):
         newer: dict[int, set[tuple[int, str]]] = {}
         for index, result in now.items():

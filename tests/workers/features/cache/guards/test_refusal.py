@@ -202,10 +202,6 @@ def test_a_question_is_the_same_as_itself() -> None:
         assert refusal(profile(text), profile(text)) is None, text
 
 
-def test_names_are_told_apart() -> None:
-    assert len({guard.name for guard in GUARDS}) == len(GUARDS)
-
-
 @pytest.mark.parametrize(
     ("one", "other"),
     [

@@ -28,16 +28,6 @@ def test_an_answer_with_the_same_format_is_served(flow, asks):
     assert (tiers(flow, [second]), flow.result(second).answer.text) == (["exact"], '{"tall": 3}')
 
 
-@pytest.mark.parametrize("output", [None, OBJECT, {**TREE, "name": "tree"}])
-def test_another_format_is_another_request(flow, asks, output):
-    flow.send(asks(**ASKED))
-    flow.drain()
-    (second,) = flow.send(asks(**{**ASKED, "output": output, "idempotency_key": "2"}))
-    flow.drain()
-    assert tiers(flow, [second]) == ["none"]
-    assert second in flow.generated
-
-
 def test_a_known_answer_that_lost_its_format_is_served_no_more(flow, asks):
     flow.send(asks(**ASKED))
     flow.drain()

@@ -83,24 +83,24 @@ def _verifier(name: str, pairs: Sequence[Pair], as_json: bool) -> None:
     verifier = load_verifier_here(home_of(), name)
     with progress("verifying", len(pairs)) as advance:
         try:
-            found = measure_verifier(verifier, pairs, advance)
+            quality = measure_verifier(verifier, pairs, advance)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
-    tell_quality(home_of(), name, found, as_json)
+    tell_quality(home_of(), name, quality, as_json)
 
 
-def tell_quality(home: Path, name: str, found: VerifierQuality, as_json: bool) -> NoReturn:
+def tell_quality(home: Path, name: str, quality: VerifierQuality, as_json: bool) -> NoReturn:
     """Show what a verifier was measured to be, and note it in the home: workers refuse one that is no better than
     chance. The exit code is 1 for such a one.
     """
-    note(home, name, found.relation, is_chance=found.is_chance, sentence=found.sentence)
+    note(home, name, quality.relation, is_chance=quality.is_chance, sentence=quality.sentence)
     if as_json:
-        put_json({**asdict(found), "is_chance": found.is_chance})
+        put_json({**asdict(quality), "is_chance": quality.is_chance})
     else:
-        say(found.sentence)
-    if found.is_chance:
+        say(quality.sentence)
+    if quality.is_chance:
         say(f"{name} is refused as a verifier: these pairs do not show that it is better than chance (0.50)")
-    raise typer.Exit(1 if found.is_chance else 0)
+    raise typer.Exit(1 if quality.is_chance else 0)
 
 
 def retrieval(

@@ -86,11 +86,11 @@ class Measured:
 
 def shown(measured: Measured) -> Shown:
     """Return the whole measurement."""
-    found = qualities(measured.answered)
+    ranked = qualities(measured.answered)
     lost = missed(measured.answered, FUSED)
     title = f"{measured.base}: {len(measured.answered):,} questions, {measured.passages:,} passages"
     tables = [
-        table(title, _QUALITY, [_quality_row(quality) for quality in found], right=_QUALITY[1:]),
+        table(title, _QUALITY, [_quality_row(quality) for quality in ranked], right=_QUALITY[1:]),
         table(
             "relevance of the first ten passages",
             _FLOORS,
@@ -154,8 +154,8 @@ def _document(measured: Measured) -> dict[str, Any]:
 
 
 def _page(measured: Measured) -> str:
-    found = qualities(measured.answered)
-    fused = next(quality for quality in found if quality.leg == FUSED)
+    ranked = qualities(measured.answered)
+    fused = next(quality for quality in ranked if quality.leg == FUSED)
     return page(
         f"How well {measured.base} is searched: {measured.file}",
         f"{len(measured.answered):,} questions, {measured.passages:,} passages; {measured.embedder}.",
@@ -165,21 +165,21 @@ def _page(measured: Measured) -> str:
             Figure(number(fused.mrr), "mean reciprocal rank"),
             Figure(f"{measured.rate:,.0f}/s", f"queries, one after the other; p99 {measured.took(99):.1f} ms"),
         ],
-        [_by_leg(measured, found, fused), _by_floor(measured), _nothing_right(measured)],
+        [_by_leg(measured, ranked, fused), _by_floor(measured), _nothing_right(measured)],
     )
 
 
-def _by_leg(measured: Measured, found: Sequence[Quality], fused: Quality) -> Section:
-    chosen = [index for index, quality in enumerate(found) if quality is fused]
-    rows = [_quality_row(quality) for quality in found]
+def _by_leg(measured: Measured, ranked: Sequence[Quality], fused: Quality) -> Section:
+    chosen = [index for index, quality in enumerate(ranked) if quality is fused]
+    rows = [_quality_row(quality) for quality in ranked]
     return Section(
         "By words, by vectors, and fused",
-        plots=[_recall(found), _relevance(measured)],
+        plots=[_recall(ranked), _relevance(measured)],
         tables=[Table(_QUALITY, rows, right=_QUALITY[1:], chosen=chosen)],
     )
 
 
-def _recall(found: Sequence[Quality]) -> str:
+def _recall(ranked: Sequence[Quality]) -> str:
     # Depths are evenly spaced, since the first places matter most.
     return pages.lines(
         "Recall by depth",
@@ -187,7 +187,7 @@ def _recall(found: Sequence[Quality]) -> str:
         pages.Axis("", 0.0, 1.0, pages.percent),
         [
             pages.Line(quality.leg, [(step, quality.recall[k]) for step, k in enumerate(DEPTHS)])
-            for quality in sorted(found, key=lambda quality: quality.leg != FUSED)
+            for quality in sorted(ranked, key=lambda quality: quality.leg != FUSED)
         ],
     )
 

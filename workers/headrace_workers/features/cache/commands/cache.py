@@ -123,15 +123,15 @@ def explain(job_id: _JobArgument, as_json: OneJsonOption = False) -> None:
     ledger = need_ledger()
     given = ledger.of(Answers).given(job_id)
     audit = ledger.of(Audits).of_job(job_id, given[0].entry_id if given else None)
-    found = explained(job_id, ledger.job(job_id), given, ledger.of(Answers).of_job(job_id), audit)
-    if found is None:
+    explanation = explained(job_id, ledger.job(job_id), given, ledger.of(Answers).of_job(job_id), audit)
+    if explanation is None:
         _unknown(job_id)
     elif as_json:
-        put_json(views.explained_dict(found))
+        put_json(views.explained_dict(explanation))
     else:
         shown = console(data=True)
-        shown.print(table(None, ("recall", ""), views.explained_rows(found)))
-        rows = [views.gate_row(gate) for gate in found.gates]
+        shown.print(table(None, ("recall", ""), views.explained_rows(explanation)))
+        rows = [views.gate_row(gate) for gate in explanation.gates]
         shown.print(table("gates, in order", views.GATE_COLUMNS, rows, right=views.GATE_RIGHT))
 
 
@@ -303,10 +303,10 @@ def _settle(ledger: Ledger, recalled: Recalled) -> None:
 
 
 def _served(ledger: Ledger, ids: list[int]) -> list[Any]:
-    found: list[Any] = []
-    while page := ledger.of(Answers).served(ids, found[-1].id if found else 0, _PAGE):
-        found += page
-    return found
+    serves: list[Any] = []
+    while page := ledger.of(Answers).served(ids, serves[-1].id if serves else 0, _PAGE):
+        serves += page
+    return serves
 
 
 def _summary(answers: list[AnswerOf], recalled: Recalled, served: int) -> str:

@@ -83,42 +83,42 @@ _ASKED = "exact, normalised or semantic"
 _UNSEEN = ("not asked", "open", "ended")  # nothing was looked up
 
 
-def gates(found: Explained, asks: AskingJob | None) -> tuple[Gate, ...]:
+def gates(explained: Explained, asks: AskingJob | None) -> tuple[Gate, ...]:
     """Return the gates of a look-up in the order in which it reaches them. `asks` is the job, if it is still known."""
-    mode = found.cache or (None if found.outcome == "not asked" else _ASKED)
-    requested = Gate("asks for it", mode, _ASKED, found.outcome != "not asked")
-    return (requested,) if found.outcome in _UNSEEN else (requested, *_looked_up(found, asks))
+    mode = explained.cache or (None if explained.outcome == "not asked" else _ASKED)
+    requested = Gate("asks for it", mode, _ASKED, explained.outcome != "not asked")
+    return (requested,) if explained.outcome in _UNSEEN else (requested, *_looked_up(explained, asks))
 
 
-def _looked_up(found: Explained, asks: AskingJob | None) -> Iterator[Gate]:
-    before = _BEFORE.get(CacheTier(found.tier)) if found.tier else None
-    if found.outcome == "waits":
+def _looked_up(explained: Explained, asks: AskingJob | None) -> Iterator[Gate]:
+    before = _BEFORE.get(CacheTier(explained.tier)) if explained.tier else None
+    if explained.outcome == "waits":
         yield Gate("same question", "being made by another job", "an answer that is there", False)
         return
     yield Gate("very same request", before or "not known", "answered, or being made", before is not None)
-    normalised = found.tier == CacheTier.NORMALISED
-    if before is None and found.cache != CacheMode.EXACT:
+    normalised = explained.tier == CacheTier.NORMALISED
+    if before is None and explained.cache != CacheMode.EXACT:
         yield Gate("same normalised question", "answered before" if normalised else "not known", "answered", normalised)
-    if before is None and not normalised and found.cache not in (CacheMode.EXACT, CacheMode.NORMALISED):
-        yield from _by_likeness(found)
-    if found.outcome == "hit":
-        yield Gate("age, s", _seconds(found.age_ms), None if asks is None else asks.max_age, True)
+    if before is None and not normalised and explained.cache not in (CacheMode.EXACT, CacheMode.NORMALISED):
+        yield from _by_likeness(explained)
+    if explained.outcome == "hit":
+        yield Gate("age, s", _seconds(explained.age_ms), None if asks is None else asks.max_age, True)
 
 
-def _by_likeness(found: Explained) -> Iterator[Gate]:
+def _by_likeness(explained: Explained) -> Iterator[Gate]:
     """Yield the gates of a semantic look-up: a lone question, a scope that is on, the similarity, the guards, the
     entry.
     """
-    hit, near, least = found.outcome == "hit", found.similarity, found.threshold
+    hit, near, least = explained.outcome == "hit", explained.similarity, explained.threshold
     if near is None:
         # Nothing was near: because it may not be looked up by likeness, or since nothing is known in its scope.
-        yield Gate("by likeness", found.refused or "no question is known", "a known question", False)
+        yield Gate("by likeness", explained.refused or "no question is known", "a known question", False)
         return
-    reached = hit or (near >= least if least is not None else not (found.refused or "").startswith("similarity "))
+    reached = hit or (near >= least if least is not None else not (explained.refused or "").startswith("similarity "))
     yield Gate("similarity", near, least, reached)
     if not reached:
         return
-    refused = None if hit else found.refused
+    refused = None if hit else explained.refused
     yield Gate("guards", refused or "none refuses", "none refuses", refused is None)
     if not hit and refused is None:
         yield Gate("the answer", "too old for `max_age`, or dead", "live", False)
@@ -141,14 +141,14 @@ def explain(
     recall = None if view is None else _recall_of(view)
     asks = None if view is None else _asks(view)
     if given:
-        found = _hit(job_id, given[0], recall)
+        explained = _hit(job_id, given[0], recall)
     elif view is not None:
-        found = _unserved(view, asks, recall)
+        explained = _unserved(view, asks, recall)
     cache = asks.cache.value if asks and asks.cache else None
-    if isinstance(asks, DecisionJob) and found.outcome != "not asked":
+    if isinstance(asks, DecisionJob) and explained.outcome != "not asked":
         cache = CacheMode.EXACT.value  # whatever it says
-    found = replace(found, cache=cache, answers=tuple(answers), audit=None if audit is None else _audit(audit))
-    return replace(found, gates=gates(found, asks))
+    explained = replace(explained, cache=cache, answers=tuple(answers), audit=None if audit is None else _audit(audit))
+    return replace(explained, gates=gates(explained, asks))
 
 
 def _audit(row: Any) -> AuditOf:
@@ -185,10 +185,10 @@ def _unserved(view: JobView, asks: AskingJob | None, recall: Recall | None) -> E
     if step.state != "done":
         why = f"it has not been {looked_up} yet: its step is {state_words(step.state, step.begun_at, step.worker)}"
         return Explained(job_id=job_id, outcome="open", why=why + (f"; {step.reason}" if step.reason else ""))
-    found = recall or Recall()
+    looked_up_as = recall or Recall()
     return Explained(
-        job_id=job_id, outcome="miss", why=_missed(step, asks, recall), tier="none", similarity=found.similarity,
-        threshold=found.threshold, refused=found.refused,
+        job_id=job_id, outcome="miss", why=_missed(step, asks, recall), tier="none", similarity=looked_up_as.similarity,
+        threshold=looked_up_as.threshold, refused=looked_up_as.refused,
     )  # fmt: skip
 
 

@@ -77,18 +77,18 @@ def refuse_unknown(path: Path, questions: Collection[LabelledQuestion], known: C
 
 
 def _read(path: Path, parse: Callable[[int, Mapping[str, Any]], T]) -> list[T]:
-    found: list[T] = []
+    items: list[T] = []
     problems: list[str] = []
     for number, _, text in _lines(path):
         try:
-            found.append(parse(number, _object(text)))
+            items.append(parse(number, _object(text)))
         except _Wrong as wrong:
             problems.append(f"{path}:{number}: {wrong}")
     if problems:
         raise WrongFile(problems)
-    if not found:
+    if not items:
         raise ConfigurationError(f"{path} has no lines: there is nothing to measure")
-    return found
+    return items
 
 
 def _lines(path: Path) -> Iterator[Line]:

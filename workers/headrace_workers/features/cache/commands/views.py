@@ -33,31 +33,32 @@ _GIVEN = {
 _OWN = {"clean": "the same", "wrong": "another thing", "unknown": "other words"}
 
 
-def bound_row(found: ScopeStanding) -> tuple[str, ...]:
+def bound_row(standing: ScopeStanding) -> tuple[str, ...]:
     """Return the state of a scope as the cells of `BOUND_COLUMNS`.
 
     `at most` counts audits with a verdict; the last column counts unknown verdicts as wrong. `itself` says how often
     the model contradicted itself when it was asked twice.
     """
-    figures = found.figures
+    figures = standing.figures
     wrong = f"{figures['wrong']:,}" if figures.get("wrong") else "0"
     if figures.get("estimate"):
         wrong += f" ({figures['estimate']:.1%})"
     return (
-        found.scope[:_SCOPE_SHOWN], found.tenant, found.state,
+        standing.scope[:_SCOPE_SHOWN], standing.tenant, standing.state,
         *(f"{figures.get(name, 0):,}" for name in ("served", "audits", "unknown")), wrong, _own(figures.get("own")),
         _percent(figures.get("upper", 1.0)), _percent(figures.get("upper_if_unknown_wrong", 1.0)),
     )  # fmt: skip
 
 
-def bound_dict(found: ScopeStanding) -> dict[str, Any]:
+def bound_dict(standing: ScopeStanding) -> dict[str, Any]:
     """Return the state of a scope for `--json`; shares are in [0, 1], and `recent` holds the shares of the newest
     window.
     """
     return {
-        "scope": found.scope, "tenant": found.tenant, "state": found.state, "sentence": found.sentence,
-        **{name: value for name, value in found.figures.items() if name != "strata"},
-        "serves_by": found.serves_by, "since": rfc3339(found.since or None), "state_since": rfc3339(found.changed_at),
+        "scope": standing.scope, "tenant": standing.tenant, "state": standing.state, "sentence": standing.sentence,
+        **{name: value for name, value in standing.figures.items() if name != "strata"},
+        "serves_by": standing.serves_by, "since": rfc3339(standing.since or None),
+        "state_since": rfc3339(standing.changed_at),
     }  # fmt: skip
 
 
@@ -79,29 +80,29 @@ def whole_lines(whole: Whole | None) -> list[str]:
     ]
 
 
-def off_lines(found: Sequence[ScopeStanding]) -> list[str]:
+def off_lines(standings: Sequence[ScopeStanding]) -> list[str]:
     """Return a line for each scope that is off."""
     return [
         f"scope {row.scope[:_SCOPE_SHOWN]} of the tenant {row.tenant}, since {show_time(row.changed_at)}: "
         f"{row.sentence} `headrace cache reopen {row.scope[:_SCOPE_SHOWN]}` turns it on again"
-        for row in found
+        for row in standings
         if row.state == "off"
     ]
 
 
-def shadow_lines(found: Sequence[ScopeStanding]) -> list[str]:
+def shadow_lines(standings: Sequence[ScopeStanding]) -> list[str]:
     """Return a line for each scope in shadow: its progress, and why it cannot come out by itself, if so."""
     return [
         f"scope {row.scope[:_SCOPE_SHOWN]} of the tenant {row.tenant} is in shadow and serves nothing by likeness, "
         f"unless HEADRACE_SERVE_UNSHOWN is set. {row.sentence}{_stuck(row)} `headrace cache serve "
         f"{row.scope[:_SCOPE_SHOWN]}` lets it serve before"
-        for row in found
+        for row in standings
         if row.state == "not yet shown" and row.serves_by is None
     ]
 
 
-def _stuck(found: ScopeStanding) -> str:
-    audits, unknown = (found.figures.get(name, 0) for name in ("audits", "unknown"))
+def _stuck(standing: ScopeStanding) -> str:
+    audits, unknown = (standing.figures.get(name, 0) for name in ("audits", "unknown"))
     if unknown * 2 <= audits:
         return ""
     return (
@@ -133,35 +134,35 @@ def audit_facts(row: Any) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def audit_words(found: AuditOf) -> str:
+def audit_words(audit: AuditOf) -> str:
     """Return the result of an audit in a line."""
-    if found.label is None:
-        return f"{found.audit} waits for its fresh answer"
-    twice = f"; asked twice, the model says {_OWN[found.own]}" if found.own else ""
-    return f"{found.audit}: {found.label}, said {found.labelled_by}: {found.reason} ({_given(found)}){twice}"
+    if audit.label is None:
+        return f"{audit.audit} waits for its fresh answer"
+    twice = f"; asked twice, the model says {_OWN[audit.own]}" if audit.own else ""
+    return f"{audit.audit}: {audit.label}, said {audit.labelled_by}: {audit.reason} ({_given(audit)}){twice}"
 
 
-def guard_rows(found: Sequence[OfGuard]) -> list[tuple[str, ...]]:
+def guard_rows(guards: Sequence[OfGuard]) -> list[tuple[str, ...]]:
     """Return the audits of refusals as the cells of `GUARD_COLUMNS`, a row for each guard."""
     return [
         (row.guard, f"{row.refused:,.0f}", f"{sum(row.labels):,}", *(f"{count:,}" for count in row.labels),
          "–" if (share := _needless(row)) is None else f"{_percent(share[0])} to {_percent(share[1])}")
-        for row in found
+        for row in guards
     ]  # fmt: skip
 
 
-def guard_dicts(found: Sequence[OfGuard]) -> list[dict[str, Any]]:
+def guard_dicts(guards: Sequence[OfGuard]) -> list[dict[str, Any]]:
     """Return the audits of refusals for `--json`; `needless` is an interval of the share, null without a verdict."""
     return [
         {"guard": row.guard, "refused": round(row.refused), "audits": sum(row.labels), "right": row.labels.clean,
          "wrong": row.labels.wrong, "unknown": row.labels.unknown, "needless": _needless(row)}
-        for row in found
+        for row in guards
     ]  # fmt: skip
 
 
-def _needless(found: OfGuard) -> tuple[float, float] | None:
+def _needless(guard: OfGuard) -> tuple[float, float] | None:
     """Return the 95 % interval of the share of needless refusals, of those with a verdict; None without any."""
-    right, decided = found.labels.clean, found.labels.decided
+    right, decided = guard.labels.clean, guard.labels.decided
     if not decided:
         return None
     return clopper_pearson_lower(right, decided, _ALPHA / 2), clopper_pearson_upper(right, decided, _ALPHA / 2)
@@ -208,9 +209,9 @@ def kept_dict(kept: Kept) -> dict[str, Any]:
     }
 
 
-def counts_dict(found: CacheCounts) -> dict[str, Any]:
+def counts_dict(counts: CacheCounts) -> dict[str, Any]:
     """Return the whole, for `--json`."""
-    return {"asked": found.asked, "answered": found.answered, "open": found.open, **kept_dict(found.kept)}
+    return {"asked": counts.asked, "answered": counts.answered, "open": counts.open, **kept_dict(counts.kept)}
 
 
 def scope_dict(name: tuple[str, str], kept: Kept) -> dict[str, Any]:
@@ -218,12 +219,12 @@ def scope_dict(name: tuple[str, str], kept: Kept) -> dict[str, Any]:
     return {"scope": name[1] or EXACT, "tenant": name[0], **kept_dict(kept)}
 
 
-def counts_tables(found: CacheCounts) -> list[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
+def counts_tables(counts: CacheCounts) -> list[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
     """Return the whole: title, columns and rows of each table."""
-    kept = found.kept
-    looked_up = found.asked - found.open
-    share = f"{found.answered / looked_up:.1%}" if looked_up else "–"
-    row = (f"{found.asked:,}", f"{found.answered:,}", share, f"{found.open:,}")
+    kept = counts.kept
+    looked_up = counts.asked - counts.open
+    share = f"{counts.answered / looked_up:.1%}" if looked_up else "–"
+    row = (f"{counts.asked:,}", f"{counts.answered:,}", share, f"{counts.open:,}")
     hits = (*(f"{kept.served.get(tier, 0):,}" for tier in TIERS), f"{kept.saved_tokens:,}", show_ms(kept.saved_ms))
     return [
         ("jobs that asked", ("asked", "hit", "of those looked up", "open"), [row]),
@@ -247,28 +248,28 @@ def ranked(scopes: Mapping[tuple[str, str], Kept]) -> list[tuple[tuple[str, str]
     )
 
 
-def explained_dict(found: Explained) -> dict[str, Any]:
+def explained_dict(explained: Explained) -> dict[str, Any]:
     """Return why a job was given an answer or not, for `--json`."""
-    whole = asdict(found)
-    whole["until"] = rfc3339(found.until)
-    whole["answers"] = [answer_dict(answer) for answer in found.answers]
-    if found.audit is not None:
-        whole["audit"]["labelled_at"] = rfc3339(found.audit.labelled_at)
+    whole = asdict(explained)
+    whole["until"] = rfc3339(explained.until)
+    whole["answers"] = [answer_dict(answer) for answer in explained.answers]
+    if explained.audit is not None:
+        whole["audit"]["labelled_at"] = rfc3339(explained.audit.labelled_at)
     return whole
 
 
-def explained_rows(found: Explained) -> list[tuple[str, str]]:
+def explained_rows(lookup: Explained) -> list[tuple[str, str]]:
     """Return why a job was given an answer or not, as lines of name and value; unknown values are left out."""
-    near = None if found.similarity is None else f"{found.similarity:.4f}"
-    saved = f"{found.saved_tokens:,} tokens, {show_ms(found.saved_ms)}" if found.outcome == "hit" else None
+    near = None if lookup.similarity is None else f"{lookup.similarity:.4f}"
+    saved = f"{lookup.saved_tokens:,} tokens, {show_ms(lookup.saved_ms)}" if lookup.outcome == "hit" else None
     facts = {
-        "job": found.job_id, "outcome": found.outcome, "why": found.why, "cache": found.cache, "tier": found.tier,
-        "similarity": near, "refused": found.refused, "age": found.age_ms and show_ms(found.age_ms),
-        "first job": found.first_job, "saved": saved, "waits for": found.waits_for,
-        "until": show_time(found.until) if found.until else None, "audit": _audit(found),
+        "job": lookup.job_id, "outcome": lookup.outcome, "why": lookup.why, "cache": lookup.cache, "tier": lookup.tier,
+        "similarity": near, "refused": lookup.refused, "age": lookup.age_ms and show_ms(lookup.age_ms),
+        "first job": lookup.first_job, "saved": saved, "waits for": lookup.waits_for,
+        "until": show_time(lookup.until) if lookup.until else None, "audit": _audit(lookup),
     }  # fmt: skip
     lines = [(name, value) for name, value in facts.items() if value]
-    return lines + [(f"answer {answer.entry_id}", _answer_words(answer, found.job_id)) for answer in found.answers]
+    return lines + [(f"answer {answer.entry_id}", _answer_words(answer, lookup.job_id)) for answer in lookup.answers]
 
 
 def gate_row(gate: Gate) -> tuple[str, ...]:
@@ -281,10 +282,10 @@ def _number(value: float | str | None) -> str:
     return "–" if value is None else value if isinstance(value, str) else f"{value:.6g}"
 
 
-def _audit(found: Explained) -> str | None:
-    if found.audit is not None:
-        return audit_words(found.audit)
-    return "none: it was not drawn (HEADRACE_AUDIT_SHARE of such answers are)" if found.tier == "semantic" else None
+def _audit(explained: Explained) -> str | None:
+    if explained.audit is not None:
+        return audit_words(explained.audit)
+    return "none: it was not drawn (HEADRACE_AUDIT_SHARE of such answers are)" if explained.tier == "semantic" else None
 
 
 def answer_dict(answer: AnswerOf) -> dict[str, Any]:

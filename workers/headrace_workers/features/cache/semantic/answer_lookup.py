@@ -111,25 +111,26 @@ class AnswerLookup:
         """
         requests = [self._keys.of(asked) for asked in wanted]
         same = self._answers.exact({request.key for request in requests})
-        found: dict[int, LookupResult] = dict(
+        results: dict[int, LookupResult] = dict(
             _hits(CacheTier.EXACT, {index: (keyed, same.get(keyed.key)) for index, keyed in enumerate(requests)})
         )
-        found |= self._normalised({index: keyed for index, keyed in enumerate(requests) if index not in found})
-        unanswered = self._nearest({index: keyed for index, keyed in enumerate(requests) if index not in found})
+        results |= self._normalised({index: keyed for index, keyed in enumerate(requests) if index not in results})
+        unanswered = self._nearest({index: keyed for index, keyed in enumerate(requests) if index not in results})
         alive = self._alive(unanswered)
         unanswered, verified = self._verified(unanswered, _semantic(unanswered, alive))
-        found |= verified
-        found |= self._coalescing.outcomes(still_without(unanswered, found), same)
+        results |= verified
+        results |= self._coalescing.outcomes(still_without(unanswered, results), same)
         nearly = {lookup.position: near_miss(lookup, alive) for lookup in unanswered}
         return [
-            self._keys.placed(keyed, _explored(found[index], nearly.get(index))) for index, keyed in enumerate(requests)
+            self._keys.placed(keyed, _explored(results[index], nearly.get(index)))
+            for index, keyed in enumerate(requests)
         ]
 
-    def outdate(self, found: Mapping[int, Collection[tuple[int, str]]]) -> set[int]:
+    def outdate(self, documents: Mapping[int, Collection[tuple[int, str]]]) -> set[int]:
         """Outdate the answers, by their entries' ids, that do not rest on all of these documents (id and version).
         Return them. Raise Unavailable with the ledger.
         """
-        return self._answers.outdate(found, "its knowledge base has a newer document that it does not rest on")
+        return self._answers.outdate(documents, "its knowledge base has a newer document that it does not rest on")
 
     def _normalised(self, requests: Mapping[int, KeyedRequest]) -> dict[int, Hit]:
         """Return the hits among questions of the same normalised form, by position."""
@@ -178,19 +179,22 @@ class AnswerLookup:
 
 def _hits(tier: CacheTier, known: Mapping[int, tuple[KeyedRequest, Entry | None]]) -> dict[int, Hit]:
     """Return the hits of this tier among requests and what is known for them, by position."""
-    found = {position: hit_of(request, entry, tier) for position, (request, entry) in known.items()}
-    return {position: hit for position, hit in found.items() if hit is not None}
+    hits = {position: hit_of(request, entry, tier) for position, (request, entry) in known.items()}
+    return {position: hit for position, hit in hits.items() if hit is not None}
 
 
 def _semantic(unanswered: Sequence[Unanswered], alive: Mapping[int, Entry]) -> dict[int, Hit]:
     """Return the hits among questions in other words, by position."""
-    found = {lookup.position: semantic_hit(lookup, lookup.near.found, alive) for lookup in unanswered}
-    return {position: hit for position, hit in found.items() if hit is not None}
+    return {
+        lookup.position: hit
+        for lookup in unanswered
+        if (hit := semantic_hit(lookup, lookup.near.found, alive)) is not None
+    }
 
 
 def _refused(lookup: Unanswered, said: Hit | Unverified | str | None) -> Unanswered:
     return lookup.refused(said) if isinstance(said, str) else lookup
 
 
-def _explored(found: LookupResult, nearly: NearMiss | None) -> LookupResult:
-    return replace(found, nearly=nearly) if nearly is not None and isinstance(found, Miss) else found
+def _explored(result: LookupResult, nearly: NearMiss | None) -> LookupResult:
+    return replace(result, nearly=nearly) if nearly is not None and isinstance(result, Miss) else result

@@ -32,10 +32,10 @@ class Coalescing:
         A request for which nobody makes the answer is noted as its leader. `same` are exact answers that some of the
         requests did not want.
         """
-        found: dict[int, LookupResult] = dict(self._failed(unanswered))
-        found |= self._lately(still_without(unanswered, found))
-        found |= self._led(still_without(unanswered, found), same)
-        return found
+        results: dict[int, LookupResult] = dict(self._failed(unanswered))
+        results |= self._lately(still_without(unanswered, results))
+        results |= self._led(still_without(unanswered, results), same)
+        return results
 
     def _failed(self, unanswered: Sequence[Unanswered]) -> dict[int, Failed]:
         """Return the requests whose leader failed by its own request while they waited. They would fail again, and the
@@ -77,17 +77,17 @@ class Coalescing:
         behind = self._behind(unanswered)
         first = {lookup.position: lookup for lookup in unanswered if lookup.position not in behind}
         led = self._answers.lead([_new(lookup) for lookup in first.values()], [entry.id for entry in same.values()])
-        found: dict[int, LookupResult] = {}
+        results: dict[int, LookupResult] = {}
         for lookup in first.values():
             late = hit_of(lookup.request, led.live.get(lookup.request.key), CacheTier.EXACT)
-            found[lookup.position] = late or _unserved(lookup, led.leaders.get(lookup.request.key))
-        found |= self._yielding(list(first.values()), found)
+            results[lookup.position] = late or _unserved(lookup, led.leaders.get(lookup.request.key))
+        results |= self._yielding(list(first.values()), results)
         for lookup in unanswered:
             if (other := behind.get(lookup.position)) is not None:
-                found[lookup.position] = _behind(lookup, other, first[other.position], found[other.position])
-        return found
+                results[lookup.position] = _behind(lookup, other, first[other.position], results[other.position])
+        return results
 
-    def _yielding(self, first: Sequence[Unanswered], found: Mapping[int, LookupResult]) -> dict[int, LookupResult]:
+    def _yielding(self, first: Sequence[Unanswered], results: Mapping[int, LookupResult]) -> dict[int, LookupResult]:
         """Return the requests that have just begun to lead and now wait after all, and who waited for them.
 
         For the same question in another form or in other words another job had begun before: of this group, or of
@@ -96,7 +96,7 @@ class Coalescing:
         leading = {
             lookup.position: (lookup, led.entry_id)
             for lookup in first
-            if isinstance(led := found[lookup.position], Miss) and led.entry_id is not None
+            if isinstance(led := results[lookup.position], Miss) and led.entry_id is not None
             if not lookup.request.asked.has_waited
         }
         if not leading:
@@ -113,7 +113,7 @@ class Coalescing:
                 yielding[position] = Awaited(other.job_id)
                 follows[lookup.request.asked.job_id] = other.job_id
         for lookup in first:
-            if isinstance(led := found[lookup.position], Awaited) and led.job_id in follows:
+            if isinstance(led := results[lookup.position], Awaited) and led.job_id in follows:
                 yielding[lookup.position] = Awaited(follows[led.job_id])
         return yielding
 
@@ -150,17 +150,17 @@ class Coalescing:
         asking = [(lookup.position, vectored) for lookup in unanswered if (vectored := lookup.vectored) is not None]
         if len(asking) < 2 or self._likeness is None:
             return {}
-        found = self._likeness.behind([vectored for _, vectored in asking])
+        result = self._likeness.behind([vectored for _, vectored in asking])
         return {
             position: Behind(asking[behind.position][0], behind.similarity)
-            for (position, _), behind in zip(asking, found, strict=True)
+            for (position, _), behind in zip(asking, result, strict=True)
             if behind is not None
         }
 
 
-def still_without(unanswered: Sequence[Unanswered], found: Mapping[int, LookupResult]) -> list[Unanswered]:
+def still_without(unanswered: Sequence[Unanswered], results: Mapping[int, LookupResult]) -> list[Unanswered]:
     """Return the requests that have no outcome yet."""
-    return [lookup for lookup in unanswered if lookup.position not in found]
+    return [lookup for lookup in unanswered if lookup.position not in results]
 
 
 def _new(lookup: Unanswered) -> NewEntry:
@@ -191,19 +191,19 @@ def _came(
     return None if waits is None else _waiting(lookup, waits.job_id)
 
 
-def _behind(lookup: Unanswered, behind: Behind, first: Unanswered, found: LookupResult) -> LookupResult:
-    """Return the outcome of a request that repeats an earlier one of its group, from the outcome `found` of the
+def _behind(lookup: Unanswered, behind: Behind, first: Unanswered, result: LookupResult) -> LookupResult:
+    """Return the outcome of a request that repeats an earlier one of its group, from the outcome `result` of the
     first."""
-    match found:
+    match result:
         case Hit():
             most = lookup.request.asked.job.max_age
-            if most is None or found.age <= most:
+            if most is None or result.age <= most:
                 return replace(
-                    found, tier=CacheTier.SEMANTIC, similarity=behind.similarity, threshold=lookup.near.threshold
+                    result, tier=CacheTier.SEMANTIC, similarity=behind.similarity, threshold=lookup.near.threshold
                 )
         case Awaited():
-            return _waiting(lookup, found.job_id)
-        case Miss() if found.entry_id is not None and _may_wait(lookup.request.lane, first.request.lane):
+            return _waiting(lookup, result.job_id)
+        case Miss() if result.entry_id is not None and _may_wait(lookup.request.lane, first.request.lane):
             return _waiting(lookup, first.request.asked.job_id)
     return _miss(lookup)
 

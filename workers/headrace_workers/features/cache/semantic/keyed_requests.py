@@ -85,12 +85,12 @@ class RequestKeys:
         """Return the exact key of a request, or of another `job` instead, for this model."""
         return key_of(job or asked.job, self._version(model), screened=asked.screened)
 
-    def placed(self, request: KeyedRequest, found: LookupResult) -> LookupResult:
+    def placed(self, request: KeyedRequest, result: LookupResult) -> LookupResult:
         """Return what was found. A job that is to make the answer gets its places for the later models of its chain."""
         later: Sequence[str] = request.asked.job.chain[1:]
-        if not isinstance(found, Miss) or found.entry_id is None or not later:
-            return found
-        return replace(found, places={model: self._place(model, request) for model in later})
+        if not isinstance(result, Miss) or result.entry_id is None or not later:
+            return result
+        return replace(result, places={model: self._place(model, request) for model in later})
 
     def _place(self, model: str, request: KeyedRequest) -> EntryKeys:
         asked = request.asked
@@ -146,17 +146,17 @@ def hit_of(
     )
 
 
-def semantic_hit(lookup: Unanswered, found: Neighbour | None, alive: Mapping[int, Entry]) -> Hit | None:
+def semantic_hit(lookup: Unanswered, neighbour: Neighbour | None, alive: Mapping[int, Entry]) -> Hit | None:
     """Return the hit for a known question that asks the same in other words; None if its answer may not be served."""
-    if found is None:
+    if neighbour is None:
         return None
-    request, entry = lookup.request, alive.get(found.entry_id)
+    request, entry = lookup.request, alive.get(neighbour.entry_id)
     if entry is None:
         return None
     # A restored ledger assigns ids again, so an id in memory may have belonged to another answer.
-    if (entry.scope, entry.question) != (request.question and request.question.scope, found.question):
+    if (entry.scope, entry.question) != (request.question and request.question.scope, neighbour.question):
         return None
-    return hit_of(request, entry, CacheTier.SEMANTIC, found.similarity, lookup.near.threshold)
+    return hit_of(request, entry, CacheTier.SEMANTIC, neighbour.similarity, lookup.near.threshold)
 
 
 def near_miss(lookup: Unanswered, alive: Mapping[int, Entry]) -> NearMiss | None:

@@ -119,17 +119,17 @@ class NearestQuestions:
     def behind(self, questions: Sequence[Vectored]) -> list[Behind | None]:
         """Return for each question an earlier one among these that asks the same; None if there is no earlier one."""
         first = Shelf(self._known.dimensions)
-        found: list[Behind | None] = []
+        repeats: list[Behind | None] = []
         for index, question in enumerate(questions):
             same = self._same(question, first)
-            found.append(None if not same else Behind(same[0].entry_id, same[0].similarity))
+            repeats.append(None if not same else Behind(same[0].entry_id, same[0].similarity))
             if not same:
                 first.apply([Entry(index, question.question.scope, question.question.text, question.vector)])
-        return found
+        return repeats
 
     def _lately(self, asked: Vectored, shelves: Sequence[Shelf]) -> list[Neighbour]:
-        found = {neighbour.entry_id: neighbour for shelf in shelves for neighbour in self._same(asked, shelf)}
-        return [found[entry_id] for entry_id in sorted(found)]
+        neighbours = {neighbour.entry_id: neighbour for shelf in shelves for neighbour in self._same(asked, shelf)}
+        return [neighbours[entry_id] for entry_id in sorted(neighbours)]
 
     def _same(self, asked: Vectored, shelf: Shelf) -> list[Neighbour]:
         """Return the nearest entries that ask the same, nearest first; none if the scope is off or in

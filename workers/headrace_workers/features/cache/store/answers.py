@@ -41,15 +41,15 @@ def failed_jobs(connection: Connection, job_ids: Collection[str]) -> dict[str, F
     withheld = select(STEPS.c.job_id).where(STEPS.c.job_id == JOBS.c.id, STEPS.c.held_at.is_not(None)).exists()
     dead = (among(connection, JOBS.c.id, sorted(job_ids)), JOBS.c.state == "dead", ~withheld)
     query = select(*columns).where(*dead)
-    found = {}
+    failures = {}
     for row in connection.execute(query):
         try:
             job, end = decode_job(row.kind, row.payload), decode_value(row.terminal_type, row.terminal)
         except InvalidRecord:  # another version's
             continue
         if isinstance(job, GenerationJob) and isinstance(end, DeadLetter) and end.category in _WOULD_AGAIN:
-            found[row.id] = Failure(job, end.category, end.reason)
-    return found
+            failures[row.id] = Failure(job, end.category, end.reason)
+    return failures
 
 
 _NOW: Final = (ENTRIES.c.scope, ENTRIES.c.question, ENTRIES.c.vector, ENTRIES.c.state)
@@ -74,8 +74,8 @@ class Change(NamedTuple):
 
 def follow_entries(connection: Connection, after: Position, limit: int) -> list[Change]:
     """Return the changes of entries after a position, in order, each with what the entry is now."""
-    found = change_feed.follow(connection, ENTRY, after, limit, _NOW, _IS_FINDABLE)
-    return [_change(mark, row) for mark, row in found]
+    changes = change_feed.follow(connection, ENTRY, after, limit, _NOW, _IS_FINDABLE)
+    return [_change(mark, row) for mark, row in changes]
 
 
 def recent_changes(connection: Connection, after: int, scopes: Collection[str], limit: int) -> list[Change]:

@@ -112,8 +112,10 @@ class Audited:
         """Write it; nothing where the audit has a label already."""
         waits = (AUDITS.c.id == self.audit_id, AUDITS.c.label.is_(None))
         if self.label == "wrong":
-            found = list(connection.execute(select(AUDITS.c.entry_id).where(*waits, AUDITS.c.kind == HIT)).scalars())
-            entries.kill(connection, found, f"an audit found it wrong for another question: {self.reason}")
+            entry_ids = list(
+                connection.execute(select(AUDITS.c.entry_id).where(*waits, AUDITS.c.kind == HIT)).scalars()
+            )
+            entries.kill(connection, entry_ids, f"an audit found it wrong for another question: {self.reason}")
         values = {"fresh": self.fresh, **_owned(self.own), **labelled(self.label, BY_ITSELF, self.reason)}
         connection.execute(update(AUDITS).where(*waits).values(values))
 
@@ -157,8 +159,8 @@ def unverified(connection: Connection, limit: int) -> list[Row[Any]]:
 def texts(connection: Connection, audit_ids: Collection[str]) -> dict[str, Row[Any]]:
     """Return the audits, of these, whose texts are there and that nobody has labelled, by their ids."""
     there = (AUDITS.c.served.is_not(None), AUDITS.c.fresh.is_not(None), IS_UNKNOWN)
-    found = connection.execute(select(AUDITS).where(*there, are(connection, audit_ids)))
-    return {row.id: row for row in found}
+    rows = connection.execute(select(AUDITS).where(*there, are(connection, audit_ids)))
+    return {row.id: row for row in rows}
 
 
 def verified(connection: Connection, audit_id: str, verdict: Label, by: str, reason: str) -> None:
@@ -167,8 +169,10 @@ def verified(connection: Connection, audit_id: str, verdict: Label, by: str, rea
     """
     untouched = (AUDITS.c.id == audit_id, IS_UNKNOWN, AUDITS.c.labelled_by.in_((BY_ITSELF, by)))
     if verdict == "wrong":
-        found = list(connection.execute(select(AUDITS.c.entry_id).where(*untouched, AUDITS.c.kind == HIT)).scalars())
-        entries.kill(connection, found, f"wrong: {by} said so of an audit")
+        entry_ids = list(
+            connection.execute(select(AUDITS.c.entry_id).where(*untouched, AUDITS.c.kind == HIT)).scalars()
+        )
+        entries.kill(connection, entry_ids, f"wrong: {by} said so of an audit")
     connection.execute(update(AUDITS).where(*untouched).values(labelled(verdict, by, reason)))
 
 
@@ -236,8 +240,8 @@ def forget(connection: Connection, entry_ids: Collection[int]) -> None:
     made = connection.execute(select(ENTRIES.c.job_id).where(among(connection, ENTRIES.c.id, sorted(entry_ids))))
     instead = are(connection, [explored_id(job_id) for job_id in made.scalars()])
     theirs = or_(among(connection, AUDITS.c.entry_id, sorted(entry_ids)), instead)
-    found = locked(connection, theirs & AUDITS.c.question.is_not(None))
-    connection.execute(update(AUDITS).where(are(connection, found)).values(_FORGOTTEN))
+    audit_ids = locked(connection, theirs & AUDITS.c.question.is_not(None))
+    connection.execute(update(AUDITS).where(are(connection, audit_ids)).values(_FORGOTTEN))
 
 
 _PATIENCE_MS = 3 * 86_400_000  # for which the model may be away

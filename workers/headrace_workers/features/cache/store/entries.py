@@ -58,10 +58,10 @@ def write_uses(connection: Connection, entry_id: int, used: Collection[Version])
 
 def uses_of(connection: Connection, entry_ids: Sequence[int]) -> dict[int, set[Version]]:
     """Return what each of these answers rests on; answers that rest on nothing are left out."""
-    found: dict[int, set[Version]] = {}
+    uses: dict[int, set[Version]] = {}
     for row in connection.execute(select(USES).where(among(connection, USES.c.entry_id, sorted(entry_ids)))):
-        found.setdefault(row.entry_id, set()).add((row.document_id, row.sha256))
-    return found
+        uses.setdefault(row.entry_id, set()).add((row.document_id, row.sha256))
+    return uses
 
 
 def resting_on(connection: Connection, document_ids: Sequence[int], but: str | None, limit: int) -> list[Row[Any]]:
@@ -165,8 +165,8 @@ def exact(where: Connection | SingleStatements, keys: Collection[str]) -> dict[s
 
 def alike_but_for_form(where: Connection | SingleStatements, keys: Collection[str]) -> dict[str, Entry]:
     """Return the live answers to questions with these normalised forms, by the key of the form: the latest of each."""
-    found = sorted(_serve(where, "normalised", keys), key=lambda entry: entry.id)
-    return {entry.normalised: entry for entry in found if entry.normalised is not None}
+    alike = sorted(_serve(where, "normalised", keys), key=lambda entry: entry.id)
+    return {entry.normalised: entry for entry in alike if entry.normalised is not None}
 
 
 def living(where: Connection | SingleStatements, entry_ids: Collection[int]) -> dict[int, Entry]:
@@ -188,10 +188,10 @@ def alike_in_the_making(connection: Connection, keys: Collection[str]) -> dict[s
     if not keys:
         return {}
     query = select(ENTRIES.c.normalised, ENTRIES.c.id, ENTRIES.c.job_id, ENTRIES.c.lane).order_by(ENTRIES.c.id)
-    found: dict[str, list[Leader]] = {}
+    leaders: dict[str, list[Leader]] = {}
     for row in connection.execute(query.where(IS_PENDING, among(connection, ENTRIES.c.normalised, sorted(keys)))):
-        found.setdefault(row.normalised, []).append(Leader(row.id, row.job_id, row.lane))
-    return found
+        leaders.setdefault(row.normalised, []).append(Leader(row.id, row.job_id, row.lane))
+    return leaders
 
 
 def _serve(where: Connection | SingleStatements, column: str, wanted: Collection[Any]) -> list[Entry]:

@@ -88,9 +88,9 @@ def purge(connection: Connection, wanted: EntryFilter, after: int, reason: str) 
         .order_by(ENTRIES.c.id)
         .limit(AT_ONCE)
     )
-    found = list(connection.execute(query.with_for_update()).scalars())
-    audit_rows.forget(connection, found)
-    return entries.kill(connection, found, reason), found[-1] if len(found) == AT_ONCE else None
+    entry_ids = list(connection.execute(query.with_for_update()).scalars())
+    audit_rows.forget(connection, entry_ids)
+    return entries.kill(connection, entry_ids, reason), entry_ids[-1] if len(entry_ids) == AT_ONCE else None
 
 
 def forget(connection: Connection, older_than_ms: int) -> bool:

@@ -46,11 +46,11 @@ def _replaced(connection: Connection, admitted: Sequence[Admit]) -> set[int]:
     new = ENTRIES.alias("new")
     query = select(ENTRIES.c.id).join(new, new.c.key == ENTRIES.c.key)
     ids = sorted(row.entry_id for row in admitted)
-    found = set(connection.execute(query.where(IS_LIVE, among(connection, new.c.id, ids))).scalars())
+    replaced = set(connection.execute(query.where(IS_LIVE, among(connection, new.c.id, ids))).scalars())
     if keys := sorted(row.place.key for row in admitted if row.place is not None):
         moved = select(ENTRIES.c.id).where(IS_LIVE, among(connection, ENTRIES.c.key, keys))
-        found |= set(connection.execute(moved).scalars())
-    return found
+        replaced |= set(connection.execute(moved).scalars())
+    return replaced
 
 
 def _made(connection: Connection, jobs: Collection[str]) -> set[int]:

@@ -40,8 +40,8 @@ class ScopeStanding:
 
 def of(connection: Connection, scope: str) -> ScopeStanding | None:
     """Return how this scope stands; None if nothing was ever said of it."""
-    found = connection.execute(select(STANDINGS).where(STANDINGS.c.scope == scope)).first()
-    return None if found is None else _standing(found)
+    row = connection.execute(select(STANDINGS).where(STANDINGS.c.scope == scope)).first()
+    return None if row is None else _standing(row)
 
 
 def unheard_of(scope: str, tenant: str) -> ScopeStanding:
