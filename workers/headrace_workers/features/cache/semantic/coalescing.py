@@ -63,10 +63,11 @@ class Coalescing:
         if not ids:
             return {}
         alive, leaders = self._answers.living(ids), self._answers.in_the_making(ids)
-        came = {
-            lookup.position: _came(lookup, candidates.get(lookup.position, ()), alive, leaders) for lookup in unanswered
+        return {
+            lookup.position: result
+            for lookup in unanswered
+            if (result := _came(lookup, candidates.get(lookup.position, ()), alive, leaders)) is not None
         }
-        return {position: result for position, result in came.items() if result is not None}
 
     def _led(self, unanswered: Sequence[Unanswered], same: Mapping[str, Entry]) -> dict[int, LookupResult]:
         """Return the outcomes of requests that have to lead or to wait. Of the group's requests for the same answer,
