@@ -2,17 +2,15 @@
 says so, comes back, and nothing else waits for it.
 """
 
-import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import httpx
-import psutil
 import psycopg
 import pytest
 from sqlalchemy import func, make_url, select
@@ -180,53 +178,3 @@ def test_a_session_and_a_form_outlive_the_gateway_that_is_killed(
             eventually(lambda: client.get(job, headers=session).status_code == 200)
     with other.services.ledger.engine.connect() as connection:
         assert connection.execute(select(func.count()).select_from(JOBS)).scalar_one() == 1
-
-
-VIEWERS = 500
-ROUNDS = 3
-
-
-def cookie_of(client: httpx.Client) -> str:
-    return "; ".join(f"{name}={value}" for name, value in client.cookies.items())
-
-
-async def view(url: str, paths: Sequence[str], cookie: str, opened: Callable[[], object] = int) -> set[int]:
-    """Keep a connection open for each page, and ask for all of them again and again. Call `opened` when all have been
-    answered, and return how.
-    """
-    address = urlsplit(url)
-    head = f" HTTP/1.1\r\nHost: {address.netloc}\r\nCookie: {cookie}\r\n\r\n"
-    connections = [await asyncio.open_connection(address.hostname, address.port) for _ in paths]
-
-    async def look(path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> set[int]:
-        statuses = set()
-        for _ in range(ROUNDS):
-            writer.write(f"GET /console/{path}{head}".encode())
-            told = (await reader.readuntil(b"\r\n\r\n")).lower()
-            await reader.readexactly(int(told.partition(b"content-length:")[2].split()[0]))
-            statuses.add(int(told.split()[1]))
-        return statuses
-
-    looks = (look(path, *connection) for path, connection in zip(paths, connections, strict=True))
-    found = set().union(*await asyncio.gather(*looks))
-    opened()
-    for _, writer in connections:
-        writer.close()
-    return found
-
-
-def test_500_open_pages_take_a_bounded_part_of_a_gateway(settings: Settings, tmp_path: Path):
-    with served(settings) as other, process(settings, tmp_path) as (child, url):
-        (job_id,) = take_in(other.services.ledger, [generation()])
-        gateway = psutil.Process(child.process.pid)
-        with browser(replace(other, url=url)) as client:
-            paths, cookie = ["now/part", f"jobs/{job_id}/part"], cookie_of(client)
-            files: list[int] = []
-            memory: list[int] = []
-            for pages in (paths * 5, paths * (VIEWERS // 2), paths * (VIEWERS // 2)):
-                told = asyncio.run(view(url, pages, cookie, lambda: files.append(gateway.num_fds())))
-                assert told <= {200, 503}  # those of jobs may be refused, and ask again
-                memory.append(gateway.memory_info().rss)
-            eventually(lambda: gateway.num_fds() < files[0])
-    assert max(files) < files[0] + VIEWERS
-    assert max(memory) < memory[0] + 64 * 2**20

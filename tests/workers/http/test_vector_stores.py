@@ -251,24 +251,6 @@ def test_what_can_be_no_document_fails_with_its_reason(door: Door, client: OpenA
     assert client.vector_stores.retrieve(store.id).file_counts.failed == 1
 
 
-def test_stores_and_files_are_paged(door: Door, client: OpenAI) -> None:
-    made = [client.vector_stores.create(name=str(n)).id for n in range(5)]
-    assert {each.id for each in client.vector_stores.list(limit=2)} == set(made)
-    assert [each.id for each in client.vector_stores.list(limit=2, order="asc")] == [
-        each.id for each in client.vector_stores.list(limit=5, order="asc")
-    ]
-    files = [door.file(f"Mill {n}".encode(), f"{n}.md") for n in range(5)]
-    for file_id in files:
-        client.vector_stores.files.create(made[0], file_id=file_id)
-    for _ in range(2):
-        door.filling.once()
-    for order in ("asc", "desc"):
-        found = [each.id for each in client.vector_stores.files.list(made[0], limit=2, order=order)]
-        assert sorted(found) == sorted(files)
-    with pytest.raises(openai.BadRequestError, match="before"):
-        client.vector_stores.list(before=made[0])
-
-
 def test_what_is_said_of_a_store_changes(client: OpenAI) -> None:
     store = client.vector_stores.create(
         name="a", metadata={"k": "v"}, expires_after={"anchor": "last_active_at", "days": 1}

@@ -49,21 +49,6 @@ def _own(office):
     return own.secret, own.id
 
 
-def test_an_endpoint_that_is_named_and_listens_is_told_once(running):
-    office = Office(running.ledger)
-    with receiving() as receiver:
-        listens, _ = office.register(receiver.url, tenant="a", events=("batch.failed",))
-        named, secret = office.register(receiver.url, tenant="a", events=())
-        running.submit([b"{"], callback=BatchCallback(endpoint=listens))
-        running.submit([b"["], callback=BatchCallback(endpoint=named))
-        running.run()
-        office.deliver()
-        heard = [json.loads(each.body)["type"] for each in receiver.heard]
-    assert heard == ["batch.failed"] * 3
-    assert sorted(office.states(endpoint_id=listens) + office.states(endpoint_id=named)) == ["delivered"] * 3
-    assert secret
-
-
 @pytest.mark.parametrize("own", [True, False], ids=["nobody's", "another tenant's"])
 def test_an_endpoint_that_is_not_there_is_refused_at_the_door(running, own):
     office = Office(running.ledger)

@@ -304,23 +304,6 @@ def test_a_disk_that_takes_nothing_is_waited_for(running, tmp_path):
     assert [line["line"] for line in running.output(batch_id)] == [1, 2, 3]
 
 
-def test_a_batch_is_let_go_of_while_a_disk_takes_nothing(running, tmp_path):
-    batch_id = running.submit(jobs(3))
-    running.turn()
-    running.end(limit=1)
-    folder = tmp_path / "files" / "a"
-    folder.rename(tmp_path / "aside")
-    folder.write_text("in the way")
-    running.ledger.of(Batches).cancel(batch_id)
-    running.turn()
-    assert "HEADRACE_FILES" in str(running.bulk.waits)
-    assert sorted(row.state for row in running.jobs()) == ["cancelled", "cancelled", "done"]
-    folder.unlink()
-    (tmp_path / "aside").rename(folder)
-    running.run()
-    assert (running.batch(batch_id).state, len(running.output(batch_id))) == ("cancelled", 1)
-
-
 def test_a_store_that_forgets_nothing_is_called_by_its_name(running, monkeypatch):
     file = running.files.add([b"x"], tenant="a", purpose="batch", name="x", keep=-1.0)
     monkeypatch.setattr(running.bulk, "_forgot_at", float("-inf"))

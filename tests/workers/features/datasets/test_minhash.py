@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from headrace_workers.features.datasets.duplicates import HASHES, Bands, bands_of, likeness, sketch_of
+from headrace_workers.features.datasets.duplicates import HASHES, Bands, likeness, sketch_of
 
 
 def digests(numbers: range) -> list[bytes]:
@@ -29,13 +29,6 @@ def test_estimates_err_as_binomials_do(alike: float, size: int) -> None:
 def test_order_and_repetition_do_not_count() -> None:
     some = digests(range(50))
     assert (sketch_of(some) == sketch_of([*reversed(some), *some])).all()
-
-
-@pytest.mark.parametrize("threshold", [0.0001, 0.3, 0.5, 0.7, 0.8, 0.9])
-def test_bands_are_those_of_datasketch(threshold: float) -> None:
-    from datasketch.lsh import _optimal_param  # here: else every process of a run imports SciPy
-
-    assert bands_of(threshold) == _optimal_param(threshold, HASHES, 0.5, 0.5)
 
 
 def test_bands_find_what_is_alike() -> None:

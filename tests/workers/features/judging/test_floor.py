@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from tests.workers.core.pipeline.claimed import JOB_ID, NOW, row
+from tests.workers.core.pipeline.claimed import NOW, row
 from tests.workers.features.judging.judge_model import JudgeModel, Probabilities, Prompt
 
 from headrace_schemas import (
@@ -15,8 +15,6 @@ from headrace_schemas import (
     Cosine,
     GenerationJob,
     HeadraceError,
-    JsonSchema,
-    Length,
     MinQuality,
     NotJudged,
     Result,
@@ -273,26 +271,6 @@ def test_a_model_that_is_away_is_waited_for_and_then_done_without() -> None:
     assert told(result) == ("below", [0.0], 1)
 
 
-def test_a_judge_that_is_away_is_waited_for_and_then_done_without() -> None:
-    """The answer goes out; what could not be judged is told."""
-    away = JudgeModel(lambda prompt, choices: Unavailable("not now"))
-    way = Way(job(Rubric(question="Kind?")), Scripted("No."), away)
-    assert isinstance(way.until_it_stays().outcome, Retry)
-    assert told(way.end(attempts=3)) == ("not_judged", [None], 1)
-
-
-def test_the_critique_of_a_schema_names_the_first_fault() -> None:
-    schema = JsonSchema(json_schema={"type": "object", "required": ["price"]})
-    model = Scripted("{}", '{"price": 1}')
-    assert told(Way(job(schema), model).end())[0] == "met"
-    critique = model.asked[1].messages[-1].content
-    assert 'What is wrong first: the whole: "price" is a required property' in critique
-    assert '"required": ["price"]' in critique
-    model = Scripted("a", "a b")
-    Way(job(Length(min_words=2, max_words=3)), model).end()
-    assert "It must have 2 to 3 words." in model.asked[1].messages[-1].content
-
-
 def test_the_longest_answers_go_on_whole() -> None:
     long = ["\n\u0001" * 100_000, "🙂" * 200_000, "x" * 200_000, "water" * 40_000]
     result = Way(job(WATER, attempts=3), Scripted(*long)).end()
@@ -302,12 +280,6 @@ def test_the_longest_answers_go_on_whole() -> None:
 def test_an_answer_with_a_floor_is_not_looked_up() -> None:
     """It may be made again, and poor ones are nobody else's."""
     assert mode_of(job(WATER), CacheMode.SEMANTIC) is CacheMode.OFF
-
-
-def test_the_way_is_that_of_the_job() -> None:
-    plain = GenerationJob(model="echo", prompt=ASKED, criteria=(WATER,))
-    result = Way(plain, Scripted("No idea.")).end()
-    assert (result.judge.floor, result.job_id) == (None, JOB_ID)
 
 
 class Several(Scripted):

@@ -36,7 +36,7 @@ from headrace_workers.features.applications.tables import APPLICATION_VERSIONS
 from headrace_workers.features.reviews import hooks
 from headrace_workers.features.reviews.hooks import ReviewQueue, ReviewUpkeep, close_held, draw_ended
 from headrace_workers.features.reviews.rules import HELD, ReviewRules, drawn
-from headrace_workers.features.reviews.tables import REVIEW_COUNTS, REVIEW_ITEMS, REVIEW_RULES
+from headrace_workers.features.reviews.tables import REVIEW_COUNTS, REVIEW_ITEMS
 
 A, B, C = (job_id(number) for number in range(3))
 AUDIT = {"name": "audit", "share": 1.0}
@@ -126,14 +126,6 @@ def test_two_bridges_that_follow_one_file_write_a_change_once(ledger: Ledger, tm
     assert [rule.name for rule in ledger.of(ReviewQueue).rules().rules] == ["two"]
 
 
-def test_rules_that_a_later_headrace_wrote_draw_nothing(ledger: Ledger) -> None:
-    set_rules(ledger, AUDIT)
-    write(ledger, update(REVIEW_RULES).values(rules='{"of_a_later_headrace": 1}'))
-    with writing(ledger.engine) as tx:
-        draw_ended(tx, [FinishedJob("a", 1, receipt(A))])
-    assert items(ledger) == []
-
-
 # Held steps.
 
 
@@ -150,12 +142,6 @@ def test_a_job_that_is_held_at_several_stages_has_an_item_for_each(ledger: Ledge
     ]
     assert {(row.rule, row.probability, row.wanted, row.state) for row in found} == {(HELD, 1.0, 1, "open")}
     assert found[1].id == review_item_id("a", A, "moderate", 1, 0, HELD)
-
-
-def test_a_job_that_is_told_as_held_again_has_one_item(ledger: Ledger) -> None:
-    hold(ledger, A)
-    tell_held(ledger, A)
-    assert len(items(ledger)) == 1
 
 
 def test_a_step_that_waits_for_no_person_has_no_item(ledger: Ledger) -> None:
@@ -340,17 +326,6 @@ def test_rules_of_an_application_take_the_place_of_the_deployments(ledger: Ledge
         job_id(0): ("mine", "triage@1", 2), job_id(1): ("audit", "triage@2", 2), job_id(3): ("audit", "triage@9", 2),
         job_id(4): ("audit", "triage@4", 2), job_id(5): ("audit", None, 2),
     }  # fmt: skip
-
-
-def test_the_rules_of_a_version_are_read_once_and_of_a_missing_one_each_time(ledger: Ledger) -> None:
-    set_rules(ledger, AUDIT)
-    app, unknown = version(ledger, 1), {"name": "triage", "version": 9, "digest": "9" * 64}
-    reads = []
-    for told in (app, app, unknown, unknown):
-        with counted(ledger) as statements, writing(ledger.engine) as tx:
-            draw_ended(tx, [FinishedJob("a", 1, receipt(A, application=told), "triage@1")])
-        reads.append(sum("application_versions" in each for each in statements))
-    assert reads == [1, 0, 1, 1]
 
 
 # Items that end without a decision.

@@ -1,20 +1,17 @@
-import json
 from dataclasses import replace
 
 import pytest
 from standardwebhooks import Webhook
 from tests.workers.core.ledger.budget_deployment import CENT, Deployment, Given, budget, usual
 from tests.workers.features.webhooks.office import Office
-from tests.workers.features.webhooks.receiver import receiving, says
+from tests.workers.features.webhooks.receiver import receiving
 from tests.workers.ledger_jobs import sqlite_ledger
 
 from headrace_schemas.callback import BUDGET_REACHED
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.access.store import quota_rows
-from headrace_workers.features.webhooks.sender import Sender
 from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
-from headrace_workers.features.webhooks.targets import Reach
 
 MOST = 10**6
 
@@ -93,37 +90,3 @@ def test_only_endpoints_of_the_tenant_that_ask_for_it_by_name_are_told(ledger):
     office.register("http://127.0.0.1:1/", tenant="a", events=("job.completed", "batch.completed"))
     spend(ledger, 100)
     assert states(ledger) == []
-
-
-def test_an_alert_is_repeated_until_it_is_taken(ledger):
-    office = Office(ledger)
-    with receiving(says(500)) as receiver:
-        office.register(receiver.url, tenant="a", events=(BUDGET_REACHED,))
-        spend(ledger, 50)
-        office.deliver()
-        receiver.answer = says()
-        office.let_time_pass()
-        office.deliver()
-        first, second = receiver.heard
-    assert first.headers["webhook-id"] == second.headers["webhook-id"]
-    assert json.loads(first.body)["data"] == json.loads(second.body)["data"]
-    assert states(ledger) == ["delivered"]
-
-
-def test_an_alert_to_an_endpoint_that_is_disabled_is_dropped(ledger):
-    office = Office(ledger)
-    with receiving(says(410)) as receiver:
-        office.register(receiver.url, tenant="a", events=(BUDGET_REACHED,))
-        spend(ledger, 50)
-        office.deliver()
-    assert states(ledger) == ["dropped"]
-
-
-def test_an_alert_goes_to_allowed_addresses_only(ledger):
-    office = Office(ledger, sender=Sender(Reach()))
-    with receiving() as receiver:
-        office.register(receiver.url, tenant="a", events=(BUDGET_REACHED,))
-        spend(ledger, 50)
-        office.deliver()
-        assert receiver.heard == []
-    assert states(ledger) == ["failed"]

@@ -338,25 +338,6 @@ def test_a_callback_to_a_wrong_url_is_dead_at_once(ledger):
     assert ledger.of(Webhooks).endpoints(origins=ORIGINS)[0].failures == 0
 
 
-def test_while_a_secret_rotates_both_sign(ledger):
-    office = Office(ledger)
-    with receiving() as receiver:
-        endpoint, old = office.register(receiver.url)
-        made = registering.rotate(ledger.of(Webhooks), office.sealer, ledger.of(Webhooks).endpoint(endpoint), 60.0)
-        office.end(*jobs(ledger, 1))
-        office.deliver()
-        with writing(ledger.engine) as tx:
-            tx.execute(update(ENDPOINTS).values(old_until=1))
-        office.end(*jobs(ledger, 1, metadata={"n": "2"}))
-        office.deliver()
-        both, alone = receiver.heard
-    assert both.headers["webhook-signature"].count("v1,") == 2
-    assert alone.headers["webhook-signature"].count("v1,") == 1
-    for secret in (old, made.secret):
-        assert Webhook(secret).verify(both.body, both.headers)
-    assert Webhook(made.secret).verify(alone.body, alone.headers)
-
-
 def test_a_secret_that_nobody_can_open_waits_for_a_person(ledger):
     office = Office(ledger, sealer=Sealer([os.urandom(32)]))
     with receiving() as receiver:

@@ -1,6 +1,5 @@
 import importlib.util
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -38,21 +37,6 @@ def test_it_and_the_converted_model_agree(tiny: CountingEmbedder, embedder_home:
     assert (tiny.dimensions, tiny.max_tokens, tiny.added_tokens) == (HIDDEN, MAX_TOKENS, converted.added_tokens)
     assert [tiny.count_tokens(text) for text in texts] == [converted.count_tokens(text) for text in texts]
     assert tiny.embed([]).shape == (0, HIDDEN)
-
-
-def test_no_text_brings_in_an_added_token(tiny: CountingEmbedder, embedder_home: Path) -> None:
-    texts = ["a [SEP] mill", "[MASK]", "[PAD] [PAD] [PAD] a [CLS] mill"]
-    converted = load_embedder(embedder_home, "tiny-bert-float")
-    np.testing.assert_allclose(tiny.embed(texts), converted.embed(texts), atol=2e-5)
-    assert [tiny.count_tokens(text) for text in texts] == [converted.count_tokens(text) for text in texts]
-
-
-def test_threads_share_it(tiny: CountingEmbedder) -> None:
-    asked = [[f"mill {n}", "river " * (n % 5)] for n in range(8)]
-    alone = [tiny.embed(texts) for texts in asked]
-    with ThreadPoolExecutor(4) as threads:
-        for expected, found in zip(alone, threads.map(tiny.embed, asked), strict=True):
-            np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_the_id_follows_what_changes_vectors(tiny: CountingEmbedder, sentence_folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from llguidance import LLMatcher, LLTokenizer
-from tests.services.models import SMOLLM2
 from tests.workers.models.engines.asking import ask, done, one
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -178,11 +177,6 @@ def tiny(tiny_home: Path) -> CTranslate2Generator:
     return CTranslate2Generator.load(tiny_home / "models" / "tiny", device="cpu", inter_threads=2)
 
 
-@pytest.fixture(scope="module")
-def smollm2(smollm2_home: Path) -> CTranslate2Generator:
-    return CTranslate2Generator.load(smollm2_home / "models" / SMOLLM2, inter_threads=2, compute_type="float32")
-
-
 def held(text: str, output: OutputFormat, **sampling: object) -> Request:
     return replace(ask(text, **sampling), output=output, tenant="t")
 
@@ -227,12 +221,6 @@ def check_exact(model: CTranslate2Generator, requests: Sequence[Request]) -> Non
 
 def test_an_answer_is_what_masking_each_step_gives(tiny: CTranslate2Generator) -> None:
     check_exact(tiny, [held(text, output, max_tokens=40) for text, output in FORMATS])
-
-
-@pytest.mark.slow
-def test_smollm2_answers_as_if_each_step_were_masked(smollm2: CTranslate2Generator) -> None:
-    """A model with real words, which often needs no mask at all."""
-    check_exact(smollm2, [held(text, output, max_tokens=10) for text, output in (FORMATS[0], FORMATS[3])])
 
 
 def test_an_answer_that_max_tokens_cuts_says_so(tiny: CTranslate2Generator) -> None:

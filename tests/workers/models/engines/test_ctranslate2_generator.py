@@ -149,39 +149,6 @@ def test_a_seed_means_the_same_in_every_process_and_serving_imports_neither_torc
         assert there.stdout.splitlines() == [ascii(here.text), "[]"]
 
 
-def test_seeded_work_shares_slots_and_weights_with_others(
-    tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ctranslate2.Generator", None)  # nobody loads anything from here on
-    seeded = ask("tell me", temperature=1.0, max_tokens=20, seed=7)
-    alone, others = one(tiny, seeded), [ask(f"what is {n}?", max_tokens=8) for n in range(64)]
-    finished = threading.Event()
-
-    def keep_busy() -> None:
-        while not finished.is_set():
-            done(tiny.generate(others))
-
-    with ThreadPoolExecutor(3) as threads:
-        busy = [threads.submit(keep_busy) for _ in range(3)]
-        try:
-            assert one(tiny, seeded) == alone
-            assert done(tiny.generate([*others, seeded]))[-1] == alone
-        finally:
-            finished.set()
-        for each in busy:
-            each.result()
-
-
-def test_a_seeded_answer_keeps_its_limit_its_stops_and_its_end(tiny: CTranslate2Generator) -> None:
-    free = one(tiny, ask("tell me", temperature=1.0, max_tokens=60, seed=7))
-    limited = one(tiny, ask("tell me", temperature=1.0, max_tokens=9, seed=7))
-    assert (limited.completion_tokens, limited.finish_reason) == (9, "length")
-    stop = next(letter for letter in free.text[5:] if letter.isascii() and letter.isprintable())
-    stopped = one(tiny, ask("tell me", temperature=1.0, max_tokens=60, seed=7, stop=[stop]))
-    assert (stopped.text, stopped.finish_reason) == (free.text[: free.text.index(stop)], "stop")
-    assert stopped.completion_tokens < free.completion_tokens
-
-
 def test_a_seeded_answer_is_not_bounded_by_what_logits_may_hold(
     tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,12 +233,6 @@ def test_a_batch_that_cannot_be_computed_keeps_its_neighbours(
     *fine, failed = tiny.label_probabilities([LabelRequest(request.messages, ("a", "b")) for request in asked])
     assert isinstance(failed, Unavailable)
     assert all(isinstance(each, LabelScores) for each in fine)
-
-
-def test_urgent_work_gets_the_same_answers(tiny: CTranslate2Generator) -> None:
-    asked = [ask(text, max_tokens=8) for text in MIXED]
-    assert done(tiny.urgent.generate(asked)) == done(tiny.generate(asked))
-    assert tiny.urgent._engine is tiny._engine
 
 
 def test_urgent_work_waits_for_nobody(tiny: CTranslate2Generator) -> None:

@@ -231,12 +231,6 @@ def test_a_busy_provider_says_when_to_come_back(tmp_path: Path, engine: str, for
     assert outcome.after == pytest.approx(600, abs=30)
 
 
-def test_a_busy_provider_without_a_time_pauses_for_a_second(tmp_path: Path, engine: str) -> None:
-    outcome = outcome_of(tmp_path, engine, lambda _, reply: reply.status(429))
-    assert isinstance(outcome, ProviderBusy)
-    assert outcome.after == pytest.approx(1.0, abs=0.1)
-
-
 def test_gemini_says_in_the_body_when_to_come_back(tmp_path: Path) -> None:
     body = [{"error": {"code": 429, "message": "slow down", "details": [{"retryDelay": "37.5s"}]}}]
     outcome = outcome_of(tmp_path, "openai", lambda _, reply: reply.status(429, body))
@@ -276,16 +270,6 @@ def test_a_busy_provider_that_names_no_time_slows_only_those_down_who_wait_for_i
         assert all(isinstance(each, ProviderBusy) and not each.is_sure for each in found)
         assert [isinstance(each, NotAsked) for each in found] == [False, False, False, True]
         assert len(provider.heard) == 3
-
-
-def test_a_call_whose_breaker_opened_while_it_waited_for_its_turn_is_not_made(tmp_path: Path) -> None:
-    with providing() as provider:
-        model = remote(tmp_path, "openai", provider.url, requests_per_minute=6)
-        first, second = (model.generate([replace(ask("a"), barred=lambda: 9.0)])[0] for _ in range(2))
-        assert isinstance(first, Completion)
-        assert isinstance(second, NotAsked)
-        assert second.after == 9.0
-        assert len(provider.heard) == 1
 
 
 def test_a_redirect_is_not_followed(tmp_path: Path, engine: str) -> None:

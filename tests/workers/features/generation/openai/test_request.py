@@ -151,10 +151,8 @@ def test_one_text_or_many():
     [
         (None, "input", "is missing"),
         ([], "input", "at least one"),
-        ({}, "input", "must be text"),
         (["a", "b", "c"], "input", "at most 2 texts, not 3"),
         ([1, 2], "input[0]", "tokens are not taken"),
-        ([[1], [2]], "input[0]", "tokens are not taken"),
         (["a", None], "input[1]", "must be text"),
     ],
 )
@@ -196,12 +194,8 @@ def test_an_output_of_ours_may_be_sent_back():
     ("content", "param"),
     [
         (None, "c"),
-        (1, "c"),
-        ({}, "c"),
         (["a"], "c[0].type"),
-        ([{"text": "a"}], "c[0].type"),
         ([{"type": "image_url", "image_url": {}}], "c[0].type"),
-        ([{"type": ["text"], "text": "a"}], "c[0].type"),
         ([{"type": "text"}], "c[0].text"),
         ([{"type": "text", "text": 1}], "c[0].text"),
         ([{"type": "text", "text": "a"}, {"type": "text", "text": "b", "x": 1}], "c[1].x"),

@@ -71,34 +71,24 @@ def test_no_tools_are_none(ask, more):
     ("more", "param"),
     [
         ({"tools": {}}, "tools"),
-        ({"tools": ["weather"]}, "tools[0]"),
-        ({"tools": [{"function": WEATHER}]}, "tools[0].type"),
         ({"tools": [{"type": "custom", "custom": {}}]}, "tools[0].type"),
         ({"tools": [wrapped(WEATHER), {"type": "function"}]}, "tools[1].function"),
-        ({"tools": [wrapped({})]}, "tools[0].function.name"),
         ({"tools": [wrapped({"name": "a b"})]}, "tools[0].function.name"),
         ({"tools": [wrapped({"name": "a", "parameters": []})]}, "tools[0].function.parameters"),
-        ({"tools": [wrapped({"name": "a", "strict": 1})]}, "tools[0].function.strict"),
         ({"tools": [wrapped({"name": "a", "frob": 1})]}, "tools[0].function.frob"),
         ({"tools": [wrapped(WEATHER)] * 2}, "tools[1]"),
         ({"tools": [wrapped({"name": f"f{n}"}) for n in range(129)]}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [wrapped(WEATHER)], "tool_choice": "any"}, "tool_choice"),
         ({"tools": [wrapped(WEATHER)], "tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),
-        ({"tools": [wrapped(WEATHER)], "tool_choice": wrapped({})}, "tool_choice.function.name"),
         ({"tools": [wrapped(WEATHER)], "tool_choice": wrapped({"name": "time"})}, "tool_choice.function.name"),
         ({"tools": [wrapped(WEATHER)], "parallel_tool_calls": "no"}, "parallel_tool_calls"),
         ({"messages": [{"role": "user", "content": "a", "tool_calls": [CHAT_CALL]}]}, "messages[0].tool_calls"),
-        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0].tool_calls[0].type"),
         (
             {"messages": [{"role": "assistant", "tool_calls": [{**CHAT_CALL, "function": {"name": "a"}}]}]},
             "messages[0].tool_calls[0].function.arguments",
         ),
-        ({"messages": [{"role": "tool", "content": "mild"}]}, "messages[0].tool_call_id"),
         ({"messages": [{"role": "tool", "tool_call_id": "call_1"}]}, "messages[0].content"),
-        ({"messages": [{"role": "tool", "tool_call_id": "", "content": "a"}]}, "messages[0].tool_call_id"),
-        ({"messages": [{"role": "tool", "tool_call_id": [], "content": "a"}]}, "messages[0].tool_call_id"),
-        ({"messages": [{"role": "tool", "tool_call_id": "call_1", "content": "a"}]}, "messages[0].tool_call_id"),
         (
             {
                 "messages": [
@@ -126,10 +116,8 @@ def test_what_is_wrong_with_tools_of_a_chat_is_named(more, param):
         ({"tools": [{"type": "file_search"}, {"type": "function", **WEATHER}]}, "tools[1]"),
         ({"tools": [{"type": "function", **WEATHER}], "tool_choice": {"type": "function"}}, "tool_choice.name"),
         ({"input": [{"type": "function_call", "name": "a", "arguments": "{}"}]}, "input[0].call_id"),
-        ({"input": [{"type": "function_call_output", "call_id": "c"}]}, "input[0].output"),
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": [{}]}]}, "input[0].output[0].type"),
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": "a"}]}, "input[0].call_id"),
-        ({"input": [{"type": "function_call_output", "call_id": [], "output": "a"}]}, "input[0].call_id"),
     ],
 )
 def test_what_is_wrong_with_tools_of_a_response_is_named(more, param):
@@ -283,11 +271,9 @@ def test_without_a_tool_there_is_none(asked):
     ("asked", "param"),
     [
         ({"tools": {}}, "tools"),
-        ({"tools": ["file_search"]}, "tools[0].type"),
         ({"tools": [{"type": "function"}]}, "tools[0].type"),
         ({"tools": [TOOL, TOOL]}, "tools[1]"),
         ({"tools": [{"type": "file_search"}]}, "tools[0].vector_store_ids"),
-        ({"tools": [{**TOOL, "vector_store_ids": []}]}, "tools[0].vector_store_ids"),
         ({"tools": [{**TOOL, "vector_store_ids": ["a", "b"]}]}, "tools[0].vector_store_ids"),
         ({"tools": [{**TOOL, "max_num_results": 3}]}, "tools[0].max_num_results"),
         ({"tools": [TOOL], "tool_choice": "none"}, "tool_choice"),

@@ -39,7 +39,6 @@ from headrace_workers.features.generation.stage import generate
 from headrace_workers.features.generation.store import breakers
 from headrace_workers.features.generation.store import breakers as store
 from headrace_workers.features.generation.store.breakers import FIRST_MS, PATIENCE, Breaker, Breakers, Calls, signal_of
-from headrace_workers.features.generation.store.model_generations import ModelGenerations
 from headrace_workers.features.generation.tables import BREAKERS, MODEL_CALLS
 from headrace_workers.models.engines.echo import EchoGenerator
 from headrace_workers.models.engines.remote.failures import CutByDeadline, RemoteFailed, ServerFailed
@@ -248,25 +247,6 @@ def test_every_call_of_a_model_follows_its_breaker(ledger, asks):  # noqa: F811
     ledger.of(Breakers).drill("echo", "down", 60_000)
     assert isinstance(ask(), RemoteFailed)
     assert breaker_of(ledger).failures == 1
-
-
-def test_the_name_that_a_provider_returns_is_noted_whoever_asks(ledger):  # noqa: F811
-    """A judge that is answered by another model than before begins a new generation, though it keeps no answer."""
-
-    class Far(EchoGenerator):
-        name = "m-1"
-
-        def generate(self, requests):
-            return [replace(ANSWER, remote=RemoteSource(provider="own", model=self.name)) for _ in requests]
-
-    far = Far()
-    model = MonitoredGenerator(far, ModelHealth(ledger, "echo"))
-    request = Request((Message(role="user", content="yes or no"),), Sampling())
-    found = []
-    for far.name in ("m-1", "m-1", "m-2"):
-        model.generate([request])
-        found.append(ledger.of(ModelGenerations).generation("echo"))
-    assert found == [0, 0, 1]
 
 
 def test_a_model_with_an_open_breaker_is_not_asked(ledger):  # noqa: F811
