@@ -96,7 +96,7 @@ def test_no_service_waits_for_another(call: Call, env, monkeypatch: pytest.Monke
     )  # fmt: skip
     all_began = threading.Barrier(len(names))
     waiting = [Check(each.what, lambda _: [f"{all_began.wait(120) >= 0}"]) for each in doctor_checks.all_checks()]
-    monkeypatch.setattr(doctor_checks, "all_checks", lambda: waiting)
+    monkeypatch.setattr("headrace_workers.cli.doctor.all_checks", lambda: waiting)
     assert list(wrong(call).items()) == [(what, "True") for what in names]
 
 

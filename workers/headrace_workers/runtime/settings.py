@@ -124,9 +124,6 @@ class Settings(Variables):
         read_by="workers",
     )
     group_size: int = number(64, "Most steps of one group.", read_by="bridges", ge=1, le=10_000)
-    linger: float = number(
-        0.3, "Seconds that a model's batch work waits for company when it makes no full group.", read_by="bridges"
-    )
     queue_depth: int = number(
         2,
         "Groups that wait in Redis, for each queue and lane. More keep workers busy, and age there.",

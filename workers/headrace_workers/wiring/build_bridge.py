@@ -33,6 +33,7 @@ from headrace_workers.runtime.wire.taskqueue import TaskQueue
 from headrace_workers.wiring.parts import admission_parts, assigner_of, follow_up, pipeline_of, task_queue
 
 _AT_START = 3.0  # seconds for Kafka to say which cluster it is, before the bridge begins
+_LINGER_MS = 300  # that a model's batch work waits for company when it makes no full group
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ def _dispatch(shared: _Shared) -> Dispatch:
         lease_ms=settings.lease_ms,
         group_size=settings.group_size,
         depth=settings.queue_depth,
-        linger_ms=int(settings.linger * 1000),
+        linger_ms=_LINGER_MS,
         limits=shared.breakers.groups,
     )
 
