@@ -50,17 +50,17 @@ def alive(flow: Flow) -> list[str]:
 
 
 def test_what_waits_for_a_person_is_listed(cache: Call, doubtful: Flow):  # noqa: F811
-    code, out, said = cache("label", "--json")
+    code, out, said = cache("audits", "--json")
     first, second = (json.loads(line) for line in out.splitlines())
     assert (code, said) == (0, "")
     assert (first["question"], first["served"], first["fresh"]) == (like(3), VAGUE, like(3))
     assert (second["label"], second["tenant"]) == ("unknown", "default")
-    code, out, said = cache("label")
-    assert (code, fits(out), first["audit"] in out, "headrace cache label AUDIT" in said) == (0, True, True, True)
-    assert cache("label", "--tenant", "other") == (0, "", "no audit waits for a person\n")
-    assert len(cache("label", "--scope", first["scope"][:8], "--json")[1].splitlines()) == 2
-    assert "only the 1 oldest" in cache("label", "--json", "-n", "1")[2]
-    assert cache("label", "--scope", "xyz")[0] == 2
+    code, out, said = cache("audits")
+    assert (code, fits(out), first["audit"] in out, "headrace review audits AUDIT" in said) == (0, True, True, True)
+    assert cache("audits", "--tenant", "other") == (0, "", "no audit waits for a person\n")
+    assert len(cache("audits", "--scope", first["scope"][:8], "--json")[1].splitlines()) == 2
+    assert "only the 1 oldest" in cache("audits", "--json", "-n", "1")[2]
+    assert cache("audits", "--scope", "xyz")[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_what_waits_for_a_person_is_listed(cache: Call, doubtful: Flow):  # noqa
 )
 def test_one_is_labelled_by_its_id(cache: Call, doubtful: Flow, words: tuple[str, ...], state: str):  # noqa: F811
     one = audits(doubtful)[0]
-    code, out, said = cache("label", one.id, *words, "--by", "ann", "--json")
+    code, out, said = cache("audits", one.id, *words, "--by", "ann", "--json")
     assert (code, one.id in said) == (0, True)
     assert json.loads(out) == {"audit": one.id, "label": words[0], "before": "unknown", "by": "ann"}
     assert labels(doubtful) == [f"{words[0]} ann", "unknown headrace"]
@@ -79,9 +79,9 @@ def test_one_is_labelled_by_its_id(cache: Call, doubtful: Flow, words: tuple[str
 def test_what_cannot_be_labelled_is_said(cache: Call, doubtful: Flow, asks: Callable[..., GenerationJob]):  # noqa: F811
     serve(doubtful, asks, 5, VAGUE)
     waits = audits(doubtful)[-1]
-    assert cache("label", "no-such", "clean") == (1, "", "no-such: the ledger knows no such audit\n")
-    assert cache("label", waits.id, "wrong")[:2] == (1, "")
-    assert cache("label", waits.id, "good")[0] == cache("label", waits.id)[0] == 2
+    assert cache("audits", "no-such", "clean") == (1, "", "no-such: the ledger knows no such audit\n")
+    assert cache("audits", waits.id, "wrong")[:2] == (1, "")
+    assert cache("audits", waits.id, "good")[0] == cache("audits", waits.id)[0] == 2
     assert labels(doubtful)[-1] == "None None"
 
 
@@ -92,7 +92,7 @@ def test_what_cannot_be_labelled_is_said(cache: Call, doubtful: Flow, asks: Call
 )  # fmt: skip
 def test_a_person_is_asked_one_after_the_other(cache: Call, doubtful: Flow, monkeypatch, typed: str, found):  # noqa: F811
     monkeypatch.setattr("sys.stdin", Terminal(typed))
-    code, out, said = cache("label", "--by", "ann")
+    code, out, said = cache("audits", "--by", "ann")
     assert (code, fits(out), "made afresh" in out) == (0, True, True)
     assert labels(doubtful) == found
     assert f"{sum('ann' in each for each in found)} labelled" in said
@@ -105,7 +105,7 @@ def test_the_bound_is_shown_both_ways(cache: Call, doubtful: Flow):  # noqa: F81
         "not yet shown", 2, 2, 2, 0,
     )  # fmt: skip
     assert [bound["upper"], bound["upper_if_unknown_wrong"]] == pytest.approx([1.0, 1.0])
-    cache("label", audits(doubtful)[0].id, "clean")
+    cache("audits", audits(doubtful)[0].id, "clean")
     doubtful.standings.once()
     rows = [json.loads(line) for line in cache("stats", "--scopes", "--json")[1].splitlines()]
     (row,) = [row for row in rows if row["bound"]]
@@ -117,19 +117,18 @@ def test_the_bound_is_shown_both_ways(cache: Call, doubtful: Flow):  # noqa: F81
 
 def test_a_scope_that_is_off_says_so_and_is_opened_by_hand(cache: Call, doubtful: Flow, asks):  # noqa: F811
     for each in audits(doubtful):
-        cache("label", each.id, "wrong")
+        cache("audits", each.id, "wrong")
     doubtful.standings.once()
     (scope,) = {each.scope for each in audits(doubtful)}
     job = ask(doubtful, asks, like(6))
     assert json.loads(cache("explain", job, "--json")[1])["why"].startswith("Broken: 2 of 2 audits were wrong")
     code, out, said = cache("stats")
-    assert (code, " off " in out, f"`headrace cache reopen {scope[:8]}`" in said) == (0, True, True)
-    assert cache("reopen", "ffffffff")[0] == 1
-    assert cache("reopen", "xyz")[0] == 2
-    code, out, said = cache("reopen", scope[:8], "--json")
-    assert (code, json.loads(out)) == (0, {"scope": scope, "reopened": True})
+    assert (code, " off " in out, f"`headrace cache serve {scope[:8]}`" in said) == (0, True, True)
+    assert cache("serve", "xyz")[0] == 2
+    code, out, said = cache("serve", scope[:8], "--json")
+    assert (code, json.loads(out)) == (0, {"scope": scope, "changed": True, "by": None})
     assert "is on again" in said
-    assert cache("reopen", scope[:8]) == (1, "", f"{scope[:8]}: it was not off\n")
+    assert " off " not in cache("stats")[1]
 
 
 def test_a_person_lets_a_scope_in_shadow_serve(cache: Call, semantic: Flow, asks: Callable[..., GenerationJob]):  # noqa: F811
@@ -169,7 +168,7 @@ def test_explain_shows_the_audit_of_a_hit(cache: Call, semantic: Flow, asks: Cal
     assert (told["label"], told["labelled_by"], told["reason"]) == ("unknown", "headrace", "different words")
     assert told["labelled_at"].endswith("Z")
     assert "unknown, said headrace: different words" in page
-    cache("label", row.id, "clean", "--by", "ann")
+    cache("audits", row.id, "clean", "--by", "ann")
     assert explained(cache, job)[0]["labelled_by"] == "ann"
     semantic.audit_share = 0.0
     semantic.do()
@@ -189,7 +188,7 @@ def test_stats_say_which_guard_costs_what(cache: Call, semantic: Flow, asks: Cal
     for number in (3, 4, 5):
         ask(semantic, asks, asked(number))
     one = semantic.ledger.read(select(AUDITS.c.id))[0]
-    cache("label", one.id, "clean", "--by", "ann")
+    cache("audits", one.id, "clean", "--by", "ann")
     (guard,) = json.loads(cache("stats", "--json")[1])["guards"]
     low, high = guard.pop("needless")
     assert guard == {"guard": "numbers", "refused": 2, "audits": 2, "right": 1, "wrong": 1, "unknown": 0}
@@ -228,7 +227,7 @@ def test_what_a_guard_refused_is_counted_scope_by_scope(cache: Call, semantic: F
     (bound,) = json.loads(cache("stats", "--json")[1])["bounds"]
     assert (bound["refused"]["wrong"], bound["served"], bound["audits"]) == (1, 0, 0)
     (nearly,) = semantic.ledger.read(select(AUDITS.c.id))
-    assert "given to nobody" not in cache("label", nearly.id, "wrong")[2]
+    assert "given to nobody" not in cache("audits", nearly.id, "wrong")[2]
 
 
 def test_stats_say_what_holds_for_all_scopes_together(cache: Call, doubtful: Flow, asks):  # noqa: F811

@@ -27,9 +27,9 @@ SCOPE = "ab" * 32
 
 @pytest.fixture
 def cache(call: Call, ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> Call:  # noqa: F811 - the fixture
-    """Runs `headrace cache …` against this ledger."""
+    """Runs `headrace cache …`, or `headrace review audits`, against this ledger."""
     monkeypatch.setenv("HEADRACE_LEDGER", ledger_url)
-    return lambda *arguments: call("cache", *arguments)
+    return lambda *arguments: call("review" if arguments[0] == "audits" else "cache", *arguments)
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def test_ended_answers_are_exported_with_their_probability_and_no_verdict(call: 
     _, one = ended(ledger, made_at=100)
     ended(ledger, made_at=150, state="done")
     held(ledger, made_at=200, known=KNOWN)
-    (line,) = call("review", "export", "--tenant", "a")[1].splitlines()
+    (line,) = call("review", "list", "--export", "--tenant", "a")[1].splitlines()
     row = json.loads(line)
     assert (row["id"], row["probability"], row["rule"], row["answer"]) == (one, 0.25, "audit", SAID)
     assert (row["scores"], row["verdict"]) == ([], None)
@@ -275,7 +275,7 @@ def filtered(folder: Path, text: str, *options: str) -> str:
 @pytest.mark.integration
 def test_labels_come_back_from_label_studio_with_their_probability(call: Call, ledger: Ledger, tmp_path: Path):
     job_id, _ = ended(ledger, rule="studio")
-    exported = call("review", "export", "--tenant", "a", "--rule", "studio")[1]
+    exported = call("review", "list", "--export", "--tenant", "a", "--rule", "studio")[1]
     (task,) = json.loads(filtered(tmp_path, exported, "-n", "to Label Studio's tasks"))
     assert (task["data"]["question"], task["data"]["answer"]) == ("How do I reach you?", SAID)
     annotation = {

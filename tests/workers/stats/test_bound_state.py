@@ -26,7 +26,7 @@ def test_299_clean_audits_are_the_least_for_one_per_cent() -> None:
         (
             _one(900, unknown=50),
             "Not yet shown: at most 0.38 % is wrong, and 1 % is allowed (950 audits, 0 wrong). 50 wait for a person's "
-            "label (`headrace cache label`): were all of them wrong, at most 8.04 % would be.",
+            "label (`headrace review audits`): were all of them wrong, at most 8.04 % would be.",
         ),
     ],
 )

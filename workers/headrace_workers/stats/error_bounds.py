@@ -325,7 +325,7 @@ def _not_yet(bound: Bound, max_error: float, alpha: float) -> str:
     sentence += f" ({bound.audits:,} audits, {bound.wrong:,} wrong)."
     if bound.unknown:
         sentence += (
-            f" {bound.unknown:,} wait for a person's label (`headrace cache label`): were all of them wrong, at most "
+            f" {bound.unknown:,} wait for a person's label (`headrace review audits`): were all of them wrong, at most "
             f"{_percent_up(bound.upper_if_unknown_wrong)} would be."
         )
     return sentence

@@ -92,6 +92,6 @@ def test_troubles_come_by_when_they_began(ledger):
         (each.holder, each.subject, each.reason, each.since) for each in ledger.overview().incidents
     ] == [
         ("the cache", f"scope {name * 4} of the tenant shop",
-         f"why {name}. `headrace cache reopen {name * 4}` turns it on again", at)
+         f"why {name}. `headrace cache serve {name * 4}` turns it on again", at)
         for name, at in (("bb", 1), ("cc", 1), ("aa", 3))
     ]  # fmt: skip

@@ -96,7 +96,7 @@ FEATURE = Feature(
     },
     commands=commands_in(
         "headrace_workers.features.cache.commands.audits",
-        {"cache stats": "stats", "cache label": "label", "cache serve": "serve", "cache reopen": "reopen"},
+        {"cache stats": "stats", "review audits": "label", "cache serve": "serve"},
     )
     | commands_in(
         "headrace_workers.features.cache.commands.cache",

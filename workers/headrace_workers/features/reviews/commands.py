@@ -131,6 +131,7 @@ def list_items(
     state: _StateOption = None,
     rule: _RuleOption = None,
     mine: Annotated[bool, typer.Option("--mine", help="only items about which you decided, the last first")] = False,
+    export: Annotated[bool, typer.Option("--export", help="JSON lines with texts, for another tool")] = False,
     who: _WhoOption = None,
     tenant: _TenantOption = None,
     limit: Annotated[int, limit_option("the number of items, the newest first")] = 100,
@@ -138,8 +139,15 @@ def list_items(
 ) -> None:
     """List the items of a tenant, without their texts.
 
-    Example: `headrace review list --state open --rule audit`
+    With --export, write the open items of ended answers with their texts as JSON lines, or those of --state. Held jobs
+    are left out, and so are answers that people sent, unless `--rule manual` asks for them. Each line keeps the
+    `probability` with which the answer was drawn: give it back with the labels that you import.
+
+    Examples: `headrace review list --state open --rule audit`, `headrace review list --export > items.jsonl`
     """
+    if export:
+        _export(state or "open", rule, tenant)
+        return
     if mine and (state or rule):
         raise ConfigurationError("--mine lists all that you decided: leave --state and --rule out")
     person, reviews = _person(tenant, who), _reviews()
@@ -166,14 +174,7 @@ def list_items(
         say(f"only the {limit} newest are shown: --limit shows more")
 
 
-def export(state: _StateOption = "open", rule: _RuleOption = None, tenant: _TenantOption = None) -> None:
-    """Write the items of ended answers with their texts as JSON lines, for another tool. Held jobs are left out,
-    and so are answers that people sent, unless `--rule manual` asks for them.
-
-    Each line keeps the `probability` with which the answer was drawn: give it back with the labels that you import.
-
-    Example: `headrace review export --rule audit > items.jsonl`
-    """
+def _export(state: str, rule: str | None, tenant: str | None) -> None:
     reviews, nobody = _reviews(), _person(tenant, "-")
     for item_id in _ids(reviews, nobody.tenant, state, rule):
         item = reviews.item(nobody, item_id)

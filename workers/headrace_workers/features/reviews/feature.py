@@ -74,7 +74,6 @@ FEATURE = Feature(
             "review next": "next_item",
             "review decide": "decide",
             "review list": "list_items",
-            "review export": "export",
             "review stats": "stats",
             "review rules": "show_rules",
         },

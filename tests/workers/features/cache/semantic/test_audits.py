@@ -159,7 +159,7 @@ def test_answers_that_were_wrong_turn_their_scope_off(semantic, asks):
     assert off.sentence.startswith("Broken: 2 of 2 audits were wrong")
     (trouble,) = semantic.ledger.overview().incidents
     assert trouble.subject == f"scope {off.scope[:8]} of the tenant default"
-    assert f"headrace cache reopen {off.scope[:8]}" in trouble.reason
+    assert f"headrace cache serve {off.scope[:8]}" in trouble.reason
 
 
 def test_an_answer_found_wrong_is_given_to_nobody_any_more(semantic, asks):

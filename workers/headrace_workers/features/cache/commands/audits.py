@@ -44,7 +44,7 @@ def label(
     and sends them again. Answers that were not given, because of a guard, come last: their labels show how often guards
     err. Exit code 1: there is no such audit, or it waits for its fresh answer.
 
-    Examples: `headrace cache label`, `headrace cache label 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 wrong`
+    Examples: `headrace review audits`, `headrace review audits 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 wrong`
     """
     ledger, who = need_ledger(), by or getpass.getuser()
     if audit is not None:
@@ -61,36 +61,9 @@ def label(
     else:
         rows = [views.audit_row(row) for row in found[:limit]]
         console(data=True).print(table(None, views.AUDIT_COLUMNS, rows, right=("similarity",), whole=("audit",)))
-        say("label an audit with `headrace cache label AUDIT clean|wrong`")
+        say("label an audit with `headrace review audits AUDIT clean|wrong`")
     if len(found) > limit:
         say(f"only the {limit} oldest are shown: --limit shows more")
-
-
-def reopen(
-    scope: Annotated[
-        str, typer.Argument(metavar="SCOPE", help="the scope or its beginning, as in `headrace cache stats`")
-    ],
-    as_json: OneJsonOption = False,
-) -> None:
-    """Turn semantic caching on again in a scope that turned itself off. Its audits start over.
-
-    First find out what was wrong: `headrace cache stats` has the figures. A higher HEADRACE_SIMILARITY requires more
-    similarity. Exit code 1: there is no such scope, or it is not off.
-
-    Example: `headrace cache reopen 3fa9c1d2`
-    """
-    ledger = need_ledger()
-    found = ledger.of(Audits).standings(scope=_scope(scope))
-    if len(found) > 1:
-        raise ConfigurationError(f"{len(found)} scopes begin with {scope}: type more of the scope")
-    opened = bool(found) and ledger.of(Audits).reopen(found[0].scope)
-    if as_json:
-        put_json({"scope": found[0].scope if found else None, "reopened": opened})
-    if not found:
-        say(f"{scope}: no audited scope begins with this; `headrace cache stats` shows them")
-    else:
-        say(f"{scope}: {'its semantic tier is on again' if opened else 'it was not off'}")
-    raise typer.Exit(0 if opened else 1)
 
 
 def serve(
@@ -104,7 +77,10 @@ def serve(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Let a scope in shadow serve by likeness before its bound is shown.
+    """Let a scope in shadow serve by likeness before its bound is shown, or turn a scope on again that is off.
+
+    The audits of a scope that was off start over. First find out what was wrong: `headrace cache stats` has the
+    figures. A higher HEADRACE_SIMILARITY requires more similarity.
 
     A new scope serves only the same requests. It audits each answer that it would serve by likeness, and begins to
     serve by itself when the audits show its bound. Until then nobody knows how many of these answers are wrong. Exit
@@ -116,6 +92,11 @@ def serve(
     found = ledger.of(Audits).standings(scope=_scope(scope))
     if len(found) > 1:
         raise ConfigurationError(f"{len(found)} scopes begin with {scope}: type more of the scope")
+    if found and not stop and ledger.of(Audits).reopen(found[0].scope):
+        if as_json:
+            put_json({"scope": found[0].scope, "changed": True, "by": None})
+        say(f"{scope}: its semantic tier is on again")
+        return
     if found and not stop:
         say(f"{found[0].sentence} Until its bound is shown nobody knows how many of its answers by likeness are wrong.")
         if not yes:

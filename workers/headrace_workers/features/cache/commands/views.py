@@ -84,7 +84,7 @@ def off_lines(standings: Sequence[ScopeStanding]) -> list[str]:
     """Return a line for each scope that is off."""
     return [
         f"scope {row.scope[:_SCOPE_SHOWN]} of the tenant {row.tenant}, since {show_time(row.changed_at)}: "
-        f"{row.sentence} `headrace cache reopen {row.scope[:_SCOPE_SHOWN]}` turns it on again"
+        f"{row.sentence} `headrace cache serve {row.scope[:_SCOPE_SHOWN]}` turns it on again"
         for row in standings
         if row.state == "off"
     ]

@@ -109,7 +109,7 @@ def incidents(connection: Connection) -> Sequence[Incident]:
         Incident(
             "the cache",
             f"scope {row.scope[:_SHOWN_OF_SCOPE]} of the tenant {row.tenant}",
-            f"{row.sentence} `headrace cache reopen {row.scope[:_SHOWN_OF_SCOPE]}` turns it on again",
+            f"{row.sentence} `headrace cache serve {row.scope[:_SHOWN_OF_SCOPE]}` turns it on again",
             row.changed_at,
         )
         for row in connection.execute(query)
