@@ -1,6 +1,5 @@
 import logging
 import socket
-import threading
 from collections.abc import Iterable, Iterator
 
 import httpx
@@ -142,24 +141,6 @@ def test_an_error_of_our_own_tells_nothing_and_is_told_in_the_log(
     (line,) = eventually(lambda: [line for line in lines if line["message"].startswith("RuntimeError")])
     assert line["request_id"] == told.headers["x-request-id"]
     assert "mill" not in str(lines)
-
-
-def test_two_hundred_at_once_are_served(gateway: Gateway):
-    key, ids, lock = gateway.key(), [], threading.Lock()
-
-    def send():
-        with gateway.client(key) as client:
-            told = eventually(lambda: (found := client.post("/v1/jobs", json=JOB)).status_code != 503 and found)
-        with lock:
-            ids.append((told.status_code, told.json().get("id")))
-
-    threads = [threading.Thread(target=send) for _ in range(200)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert {status for status, _ in ids} == {202}
-    assert len({job_id for _, job_id in ids}) == 200
 
 
 def head(gateway: Gateway, path: str, key: str) -> tuple[int, dict[str, str], bytes]:

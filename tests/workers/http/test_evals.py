@@ -13,8 +13,6 @@ from tests.workers.changed_settings import changed
 from tests.workers.http.served import Gateway
 
 from headrace_workers.features.evals.settings import EvalSettings
-from headrace_workers.features.evals.store import Evals, NewItem, NewRun
-from headrace_workers.features.files.file_service import new_id
 from headrace_workers.features.webhooks.tables import DELIVERIES
 
 SAMPLE = "{{sample.output_text}}"
@@ -277,22 +275,3 @@ def test_a_run_that_asks_a_model_that_is_not_there_is_refused_at_once(ai: openai
         ai.evals.runs.create(made.id, data_source=asks(inline(rows("a"))) | {"model": "nobody"})
     assert told.value.param == "data_source.model"
     assert list(ai.evals.runs.list(made.id)) == []
-
-
-def test_items_that_are_large_come_a_few_at_a_time(ai: openai.OpenAI, gateway: Gateway):
-    made = ai.evals.create(name="large", data_source_config=CONFIG, testing_criteria=[RIGHT])
-    evals = gateway.services.ledger.of(Evals)
-    source = json.dumps({"type": "jsonl", "source": {"type": "file_id", "id": "file-none"}})
-    started = evals.start(made.id, "default", NewRun(id=new_id("evalrun_"), name="", data_source=source, metadata="{}"))
-    large = json.dumps({"item": {"q": "q" * 1_500_000}})
-    evals.put_items(started.number, [NewItem(number, large, "error", "{}") for number in range(8)], 12_000_000)
-    with gateway.client() as client:
-        path = f"/v1/evals/{made.id}/runs/{started.id}/output_items"
-        told = client.get(path, params={"limit": 100})
-        assert (len(told.json()["data"]), told.json()["has_more"]) == (2, True)
-        assert len(told.content) < 4 * 1024**2
-        last = client.get(path, params={"limit": 100, "after": told.json()["data"][-1]["id"], "order": "desc"}).json()
-        assert ([item["datasource_item_id"] for item in last["data"]], last["has_more"]) == ([0], False)
-    for order, numbers in (("asc", [*range(8)]), ("desc", [*reversed(range(8))])):
-        found = ai.evals.runs.output_items.list(started.id, eval_id=made.id, limit=100, order=order)
-        assert [item.datasource_item_id for item in found] == numbers

@@ -21,7 +21,7 @@ from tests.services.need import need
 from tests.services.proxy import Proxy
 from tests.workers.changed_settings import changed
 from tests.workers.http.conftest import bridge_of
-from tests.workers.http.served import PATIENT, Gateway, answer, hang_up_while_waiting, served
+from tests.workers.http.served import PATIENT, Gateway, hang_up_while_waiting, served
 
 from headrace_producers.admin import ensure_topics
 from headrace_workers.core.redis import redis_client
@@ -40,22 +40,6 @@ from headrace_workers.wiring import build_gateway as main_gateway
 JOB = {"model": "echo", "prompt": "x"}
 SHORT = Timeouts()  # the product's own: for tests that wait until it is over
 SHORT_WITH_KAFKA = replace(PATIENT, topics=SHORT.topics, silence=SHORT.silence, confirmed=SHORT.confirmed)
-
-
-def test_without_redis_jobs_come_in_and_are_told(settings: Settings, bridge):
-    with served(changed(settings, redis="redis://127.0.0.1:1/0")) as gateway, gateway.client() as client:
-        job_id = client.post("/v1/jobs", json=JOB).json()["id"]
-
-        def is_away() -> bool:  # for some seconds after each request that asked Redis
-            client.get(f"/v1/jobs/{job_id}")
-            return client.get("/readyz").json()["redis"] == "away"
-
-        eventually(is_away)
-        assert client.get("/readyz").status_code == 200
-        with bridge():
-            eventually(lambda: client.get(f"/v1/jobs/{job_id}").json()["state"] == "active")
-        answer(gateway.services.ledger, job_id)
-        assert client.get(f"/v1/jobs/{job_id}", params={"wait": 30}).json()["state"] == "done"
 
 
 @pytest.fixture

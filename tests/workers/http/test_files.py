@@ -2,13 +2,10 @@ import hashlib
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
-from uuid import uuid4
 
-import httpx2
 import openai
 import pytest
 from tests.services.eventually import eventually
-from tests.workers.http.openai_client import openai_of
 from tests.workers.http.served import IDLE
 
 from headrace_workers.features.files.feature import FILES_READ
@@ -19,14 +16,6 @@ CHAT = "/v1/chat/completions"
 @pytest.fixture(scope="module")
 def ai(gateway):
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key(), max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def stranger(gateway):
-    """The same, of another tenant, of which no other test has anything."""
-    key = gateway.key(f"stranger-{uuid4().hex[:8]}")
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0) as client:
         yield client
 
 
@@ -187,24 +176,6 @@ def in_parts(ai, *texts):
     size = sum(map(len, texts))
     upload = ai.uploads.create(bytes=size, filename="x", mime_type="text/plain", purpose="user_data")
     return upload.id, [ai.uploads.parts.create(upload.id, data=text.encode()).id for text in texts]
-
-
-def test_a_completion_whose_answer_was_lost_is_tried_again_by_the_client(gateway):
-    told = []
-
-    def lose_the_first(response):
-        if response.url.path.endswith("/complete"):
-            told.append(response.status_code)
-            if len(told) == 1:
-                raise httpx2.ReadError("the answer was lost", request=response.request)
-
-    way = openai.DefaultHttpxClient(event_hooks={"response": [lose_the_first]})
-    with openai_of(gateway, http_client=way) as client:
-        upload_id, parts = in_parts(client, "one", "two")
-        done = client.uploads.complete(upload_id, part_ids=parts)
-        assert told == [200, 200]
-        assert client.files.content(done.file.id).read() == b"onetwo"
-        assert client.uploads.complete(upload_id, part_ids=parts) == done
 
 
 def test_the_same_completion_is_answered_the_same_and_no_other_is(ai):

