@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from tests.workers.cli.conftest import cancelled, dead, job_id, result
+from tests.workers.cli.conftest import cancelled, dead, result
 
 from headrace_schemas import Answer, Decisions, Embedding, JudgeVerdict, ModerationVerdict, Score, Usage
 from headrace_schemas.decision import ChoiceAnswer, LevelProbability, PredicateAnswer, RefusedAnswer, ScoreAnswer
@@ -58,11 +58,6 @@ def test_a_result_fills_every_column():
     assert len(row(result(1)).cells) == len(COLUMNS)
 
 
-def test_a_score_goes_by_the_name_of_its_own():
-    scores = (Score(criterion="regex", name="polite", version="a", value=1.0), Score(criterion="regex", value=0.0))
-    assert row(result(1, judge=JudgeVerdict(scores=scores))).criteria == "polite: yes\nregex: no"
-
-
 def test_what_a_criterion_says_does_not_look_like_a_failure():
     """Yes or no where it can say nothing else, a figure where it measures, and in words why there is neither."""
     scores = (
@@ -101,12 +96,6 @@ def test_a_withheld_answer_says_so():
     assert (row(blocked).answer, row(blocked).moderation) == ("(withheld)", "block")
 
 
-def test_an_evaluation_has_only_its_scores():
-    shown = row(result(1, kind="evaluation", judge=JudgeVerdict(), answer=None, moderation=None))
-    assert shown.answer == "(none asked for)"
-    assert (shown.ended, shown.tokens, shown.moderation, shown.criteria) == ("evaluation", "", "", "")
-
-
 def test_a_death_tells_its_reason():
     assert row(dead(1)).answer == "permanent at generate: too long"
     assert row(dead(None)).job == "unknown"
@@ -123,10 +112,6 @@ def test_a_line_cuts_an_answer_and_never_the_reason_why_there_is_none():
     reason = f"the model is away: {'it did not answer, ' * 20}start it with `headrace worker`"
     assert one_line(dead(1, reason=reason)).endswith("start it with `headrace worker`")
     assert one_line(result(1, text="an answer " * 20)).endswith("…")
-
-
-def test_one_line_has_the_whole_id():
-    assert one_line(result(1)).startswith(f"{job_id(1)}  completed  3 tok  1.2 s  An answer.")
 
 
 def test_texts_cannot_steer_the_terminal(capsys):

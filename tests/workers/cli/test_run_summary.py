@@ -77,11 +77,6 @@ def test_a_summary_is_three_sentences():
     ]
 
 
-def test_a_summary_says_that_nothing_was_flagged():
-    tally = Tally([result(1, moderation=ALLOWED, judge=verdict(1.0)), result(2, moderation=ALLOWED)])
-    assert said(tally)[-1] == "Moderation changed nothing; all 1 checked answer passed."
-
-
 def test_the_speed_of_a_run_that_went_on_is_that_of_its_own_jobs():
     both, second = Tally([result(1), result(2)]), Tally([result(2)])
     assert said(both, second)[1].startswith("It took 2.0 s for 1 job of this run, start aside: 0.5 jobs/s,")

@@ -46,7 +46,7 @@ UNSUPPORTED: Final = {
     "live": "",
     "safety": "",
     "content_provenance_checks": "",
-    "admin": "`headrace keys` and `headrace quotas` administer tenants",
+    "admin": "`headrace keys` and `headrace limits` administer tenants",
     "beta": "",
     "assistants": "use POST /v1/responses",
     "threads": "use POST /v1/responses",
@@ -54,8 +54,8 @@ UNSUPPORTED: Final = {
     "containers": "",
     "skills": "",
     "chatkit": "",
-    "organization": "`headrace keys` and `headrace quotas` administer tenants",
-    "projects": "`headrace keys` and `headrace quotas` administer tenants",
+    "organization": "`headrace keys` and `headrace limits` administer tenants",
+    "projects": "`headrace keys` and `headrace limits` administer tenants",
 }
 _FAULTS_OF_REQUESTS: Final = (InvalidRecord, InvalidJob, UnknownModel, PromptTooLong, InputTooLong)
 _OPENAI_TYPES: Final[dict[int, str]] = {
