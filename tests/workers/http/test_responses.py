@@ -166,10 +166,3 @@ def test_what_cannot_be_retrieved_is_refused_by_name(client: openai.OpenAI, opti
     with pytest.raises(openai.BadRequestError) as caught:
         client.responses.retrieve(f"resp_{uuid4()}", **options)
     assert caught.value.param == param
-
-
-def test_under_a_key_it_is_one_response(client: openai.OpenAI):
-    key = {"Idempotency-Key": str(uuid4())}
-    found = [client.responses.create(**RIVERS, background=True, extra_headers=key) for _ in range(2)]
-    assert found[0].id == found[1].id
-    assert found[0].created_at == found[1].created_at

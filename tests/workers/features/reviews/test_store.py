@@ -1,6 +1,4 @@
 import json
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import delete, func, select, update
@@ -44,8 +42,6 @@ from headrace_workers.features.reviews.tables import (
     REVIEW_ITEMS,
     REVIEW_RULES,
 )
-
-A_RACE = 20  # rounds; `test_races.py` has a thousand
 
 
 @pytest.fixture
@@ -503,22 +499,6 @@ def test_a_ledger_that_is_read_only_says_so_and_keeps_nothing(ledger, ledger_url
     assert (count(ledger, REVIEW_DECISIONS), row(ledger, one).decided, told(ledger)) == (0, 0, [])
     assert ledger.read(select(STEPS.c.state))[0][0] == "held"
     closed.close()
-
-
-def test_two_who_ask_at_once_are_given_different_items(ledger, reviews):
-    for _ in range(A_RACE):
-        _, one = ended(ledger)
-        together = threading.Barrier(2)
-
-        def asks(person, together=together):
-            together.wait()
-            return given(reviews, person)[0]
-
-        with ThreadPoolExecutor() as pool:
-            outcomes = list(pool.map(asks, (ANN, BOB)))
-        live = [each for each in outcomes if each == one]
-        assert len(live) == 1
-        write(ledger, delete(REVIEW_ITEMS))
 
 
 def sent(ledger, job_id, tenant="a"):

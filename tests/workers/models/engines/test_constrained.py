@@ -477,21 +477,3 @@ def test_rows_whose_prompts_begin_alike_share_that_beginning(tiny: CTranslate2Ge
     seen.clear()
     assert done(watched.generate([replace(each, tenant=str(at)) for at, each in enumerate(asked)])) == answers
     assert set(seen) == {0}
-
-
-def test_held_rows_begin_with_prompts_of_like_length_and_apart_from_free_ones(tiny: CTranslate2Generator) -> None:
-    batches: list[list[int]] = []
-
-    class Watched:
-        """The engine, and the lengths of the prompts of each run."""
-
-        def generate_batch(self, prompts: list[list[str]], **options: Any) -> Any:
-            batches.append([len(each) for each in prompts])
-            return tiny._engine.generate_batch(prompts, **options)
-
-    watched = ctranslate2_generator.copy(tiny)
-    watched._engine = Watched()
-    asked = [held("a" * length, DATE, max_tokens=1) for length in (5, 6, 7, 200, 201, 202)]
-    *_, free = done(watched.generate([*asked, ask("bb", max_tokens=1)]))
-    assert max(max(each) - min(each) for each in batches) <= 64
-    assert [free.prompt_tokens] in batches
