@@ -40,8 +40,8 @@ class Cancellation:
 def cancel(
     connection: Connection, cancellations: Sequence[Cancellation], ahead: Collection[str] | None = None
 ) -> list[CancelOutcome]:
-    """Cancel jobs, all in one pass; return the result of each, in their order. Of two cancellations of one job the
-    first counts.
+    """Cancel jobs, all in one pass; return the result of each, in their order. If a job is cancelled twice, the first
+    cancellation counts.
 
     A job that is not known yet is cancelled ahead: when it comes, it is passed over as known. With `ahead`, the caller
     holds the claims and has written what was not known: these.

@@ -130,7 +130,7 @@ def may_work(connection: Connection, works: Sequence[WantedWork]) -> dict[str, s
 
 def begin_anew(connection: Connection, job_ids: Collection[str]) -> list[Burial]:
     """Let these jobs, which the caller has locked and revived, make their next calls; return the ends of those that may
-    not. The ends before told of all calls until then: what a job costs counts from here.
+    not. Each earlier end reported the cost of the calls before it, so the cost of a job counts from here.
     """
     query = (
         select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.ordinal, STEPS.c.queue, STEPS.c.context, STEPS.c.tokens,

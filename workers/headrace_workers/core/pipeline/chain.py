@@ -67,9 +67,12 @@ def next_in_chain(job: Job, tried: str) -> str | None:
     """Return the model of a job's chain after the one that was tried; None after the last."""
     if not isinstance(job, ModelJob) or isinstance(job.model, str):
         return None
-    chain = job.chain
+    return _following(job.chain, tried)
+
+
+def _following(chain: Sequence[str], tried: str | None, avoided: Collection[str] = ()) -> str | None:
     behind = chain[chain.index(tried) + 1 :] if tried in chain else ()
-    return behind[0] if behind else None
+    return next((model for model in behind if model not in avoided), None)
 
 
 def share_of(chain: Sequence[str], model: str | None, seconds_left: float | None) -> float | None:
@@ -178,8 +181,7 @@ def decide_next(
     `seconds_left` are those until the job's deadline; None without one. Nobody may ask the attempt's model for
     `opens_in` seconds: its breaker is open, or no worker holds it. Nor may anybody ask the models that are `avoided`.
     """
-    behind = chain[chain.index(attempt.model) + 1 :] if attempt.model in chain else ()
-    following = next((model for model in behind if model not in avoided), None)
+    following = _following(chain, attempt.model, avoided)
     may_wait = lane is Lane.BATCH and (seconds_left is None or seconds_left > NEAR_SECONDS)
     share = share_of(chain, attempt.model, seconds_left)
     in_share = inf if share is None else share

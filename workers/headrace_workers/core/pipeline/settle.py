@@ -1,4 +1,4 @@
-"""Settlement of a claimed step: its task or unit is read, and its outcome becomes rows and events. Pure."""
+"""Settlement of a claimed step: read its task or unit, and turn the outcome into rows and events. Pure."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -133,7 +133,7 @@ def _settled(
         case Wait() | Held():
             return _put_aside(started, row, task, outcome, conditions)
         case Dead():
-            return _settle_dead(started.stage, row, outcome, bill)
+            return settle_dead(started.stage, row, outcome, bill)
         case Dropped():
             raise WrongOutcome("dropped a job, whose end somebody waits for")
     raise AssertionError(outcome)
@@ -202,7 +202,7 @@ def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) 
 
 
 def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: Conditions, bill: Bill) -> StepResult:
-    """Return the job passes to the next stage, with what was published, or in silence."""
+    """Return the job's next step, with the events that its last one publishes, if any."""
     stages = _with_record(task, _record(started, row, conditions))
     events = (*done.also, *((_with_cost(done.event, bill.charge),) if done.event else ()))
     staged = [_with_stages(event, stages) for event in events]
@@ -409,7 +409,7 @@ def _retry(
     dead = Dead(
         decision.category, why, billed=retry.billed, usage=retry.usage, failure=retry.failure, place=retry.place
     )
-    return _settle_dead(started.stage, row, dead, bill)
+    return settle_dead(started.stage, row, dead, bill)
 
 
 def _others_tried(started: Started, task: Task | Unit | None, retry: Retry) -> list[Attempt]:
@@ -481,12 +481,9 @@ def _size(context: Mapping[str, Any]) -> int:
     return len(pack(context, ()) or b"")
 
 
-def settle_dead(stage: str, row: StepRow, outcome: Dead) -> StepResult:
-    """Return the end of this job in `dead`, whose step was not run."""
-    return _settle_dead(stage, row, outcome, Bill.before(context_of(row.context)))
-
-
-def _settle_dead(stage: str, row: StepRow, outcome: Dead, bill: Bill) -> StepResult:
+def settle_dead(stage: str, row: StepRow, outcome: Dead, bill: Bill | None = None) -> StepResult:
+    """Return the end of this job in `dead`. Without a `bill`, the bill from before this step counts."""
+    bill = bill or Bill.before(context_of(row.context))
     burial = _burial(stage, row, row.attempts, outcome, bill.cost if bill.models else None)
     return StepResult(row.job_id, outcome, burial=burial)
 
@@ -502,6 +499,8 @@ def _refusal(
 
 
 def _burial(stage: str, row: StepRow, attempts: int, outcome: Dead, cost: Cost | None) -> Burial:
+    # Another model might have answered, but the chain has none left.
+    lacks_model = outcome.category is Category.REROUTABLE and outcome.failure is None
     return job_burial(
         job_id=row.job_id,
         tenant=row.tenant,
@@ -520,10 +519,5 @@ def _burial(stage: str, row: StepRow, attempts: int, outcome: Dead, cost: Cost |
         usage=outcome.usage,
         failure=outcome.failure,
         place=outcome.place,
-        code=outcome.code or _code_of(outcome),
+        code=outcome.code or (EndCode.NO_MODEL if lacks_model else None),
     )
-
-
-def _code_of(outcome: Dead) -> EndCode | None:
-    """Return the code of a job that another model may have answered, if there had been one."""
-    return EndCode.NO_MODEL if outcome.category is Category.REROUTABLE and outcome.failure is None else None

@@ -152,22 +152,19 @@ def in_time(answer: A | HeadraceError, at_most: float | None, ms: float) -> A | 
 def failed(task: Task, error: HeadraceError, generator: Generator, ms: float) -> Outcome:
     """Return the outcome of an attempt that failed with this error: another attempt or model, a wait, or the end."""
     decision = decision_on(task, error, generator.alias)
-    if isinstance(error, BreakerIsOpen):
-        return when_breaker_open(task, generator, error, decision)
+    reason, is_open = reason_of(error), isinstance(error, BreakerIsOpen)
     if decision.action == "wait":
-        return Wait(None, reason_of(error), at_most=decision.seconds)
+        return Wait(Signal(signal_of(generator.alias)) if is_open else None, reason, at_most=decision.seconds)
+    if is_open:
+        retry = Retry(reason, category=decision.category)
+        return with_failure(retry, task, failed_attempt(generator, decision.category, error, 0))
     ends = (addition.without_another(task.context, error) for addition in reversed(answering()))
     outcome: Outcome | None = next((end for end in ends if end is not None), None)
     if outcome is None:
         outcome = (
-            Dead(decision.category, reason_of(error), billed=error.billed, code=error.end_code)
+            Dead(decision.category, reason, billed=error.billed, code=error.end_code)
             if decision.action == "dead"
-            else Retry(
-                reason_of(error),
-                category=decision.category,
-                billed=error.billed,
-                again=decision.before_next,
-            )
+            else Retry(reason, category=decision.category, billed=error.billed, again=decision.before_next)
         )
     if isinstance(error, GivenUp):  # nobody wants the answer, and nothing failed
         return outcome
@@ -179,15 +176,6 @@ def source_fields(remote: RemoteSource | None) -> dict[str, str | None]:
     if remote is None:
         return {}
     return {"provider": remote.provider, "returned_model": remote.model, "fingerprint": remote.fingerprint}
-
-
-def when_breaker_open(task: Task, generator: Generator, error: BreakerIsOpen, decision: Decision) -> Outcome:
-    """Return the outcome of a task whose model is not asked, since its breaker is open."""
-    reason = reason_of(error)
-    if decision.action == "wait":
-        return Wait(Signal(signal_of(generator.alias)), reason, at_most=decision.seconds)
-    attempt = Attempt(model=generator.alias, category=decision.category, reason=reason, ms=0)  # it saw no text
-    return with_failure(Retry(reason, category=decision.category), task, attempt)
 
 
 def with_failure(outcome: Outcome, task: Task, attempt: Attempt) -> Outcome:
