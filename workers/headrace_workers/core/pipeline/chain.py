@@ -63,14 +63,13 @@ def with_chain(job: Job, context: Mapping[str, Any]) -> Job:
     return job.model_copy(update={"model": tuple(link.model for link in links if link.skipped is None)})
 
 
-def next_in_chain(job: Job, tried: str) -> str | None:
-    """Return the model of a job's chain after the one that was tried; None after the last."""
-    if not isinstance(job, ModelJob) or isinstance(job.model, str):
-        return None
-    return _following(job.chain, tried)
+def own_chain(job: Job) -> tuple[str, ...]:
+    """Return the models that may answer a job, in order; none for a job that asks none."""
+    return job.chain if isinstance(job, ModelJob) else ()
 
 
-def _following(chain: Sequence[str], tried: str | None, avoided: Collection[str] = ()) -> str | None:
+def next_in_chain(chain: Sequence[str], tried: str | None, avoided: Collection[str] = ()) -> str | None:
+    """Return the model of a chain after the one that was tried, and not one of `avoided`; None after the last."""
     behind = chain[chain.index(tried) + 1 :] if tried in chain else ()
     return next((model for model in behind if model not in avoided), None)
 
@@ -181,7 +180,7 @@ def decide_next(
     `seconds_left` are those until the job's deadline; None without one. Nobody may ask the attempt's model for
     `opens_in` seconds: its breaker is open, or no worker holds it. Nor may anybody ask the models that are `avoided`.
     """
-    following = _following(chain, attempt.model, avoided)
+    following = next_in_chain(chain, attempt.model, avoided)
     may_wait = lane is Lane.BATCH and (seconds_left is None or seconds_left > NEAR_SECONDS)
     share = share_of(chain, attempt.model, seconds_left)
     in_share = inf if share is None else share

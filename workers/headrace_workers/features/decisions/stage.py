@@ -25,7 +25,7 @@ from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_schemas.recall import Recall
 from headrace_workers.core.ledger.outcome import Dead, Ended, Outcome, StepWrite
-from headrace_workers.core.pipeline.chain import next_in_chain
+from headrace_workers.core.pipeline.chain import next_in_chain, own_chain
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.stage import ReadBytes, Stage, Weight, unexpected
 from headrace_workers.core.pipeline.task import Job, Task
@@ -50,7 +50,7 @@ from headrace_workers.features.generation.attempt import (
     share_left,
     source_fields,
 )
-from headrace_workers.features.generation.stage import own_chain, own_model
+from headrace_workers.features.generation.stage import own_model
 from headrace_workers.features.generation.store.model_generations import ReturnedModel
 from headrace_workers.models.generator import Abstained, Generator
 
@@ -122,7 +122,7 @@ def _outcome(
     if isinstance(found, HeadraceError):
         return failed(task, found, generator, ms)
     unasked = next((answer for answer in found.answers if isinstance(answer, HeadraceError)), None)
-    if unasked is not None and next_in_chain(task.job, generator.alias) is not None:
+    if unasked is not None and next_in_chain(job.chain, generator.alias) is not None:
         return failed(task, unasked, generator, ms)  # the next model may be asked all of them
     return _answered(task, job, found, generator, ms, lookup)
 

@@ -22,6 +22,7 @@ from headrace_workers.core.pipeline.chain import (
     in_words,
     links_in,
     next_in_chain,
+    own_chain,
     share_of,
     tried_in,
     with_attempt,
@@ -83,13 +84,12 @@ class AttemptTooLong(HeadraceError):
 
 def decision_on(task: Task, error: HeadraceError, model: str) -> Decision:
     """Return who answers a task next, after this failure of a model. A retry is bounded when the step is settled."""
-    chain = task.job.chain if isinstance(task.job, ModelJob) else ()
     left = None if task.seconds_left is None else max(_LEAST_SECONDS, task.seconds_left)
     opens_in = (error.after or inf) if isinstance(error, BreakerIsOpen) else 0.0
     attempt = attempt_of(error, model, task.job, waited=task.waited)
     if isinstance(error, ServerFailed) and all(each.model != model for each in tried_in(task.context)):
         attempt = replace(attempt, again=True)
-    return decide_next(attempt, chain, task.job.lane, left, opens_in)
+    return decide_next(attempt, own_chain(task.job), task.job.lane, left, opens_in)
 
 
 def failed_attempt(
@@ -116,7 +116,7 @@ def no_job(_job_id: str) -> bool:
 
 def is_patient(task: Task, model: str) -> bool:
     """Return True if a task waits for this model while its provider is busy and names no time."""
-    if next_in_chain(task.job, model) is None:
+    if next_in_chain(own_chain(task.job), model) is None:
         return True
     return decision_on(task, ProviderBusy("it takes no calls"), model).action == "wait"
 
@@ -137,7 +137,7 @@ def lets_go(
     monotonic: Callable[[], float],
 ) -> Callable[[], bool]:
     """Return what says that an attempt is to end: its job is cancelled, or another model is to have the time left."""
-    if share is None or next_in_chain(task.job, model) is None:
+    if share is None or next_in_chain(own_chain(task.job), model) is None:
         return partial(cancelled, task.job_id)
     return lambda: monotonic() - begun > share or cancelled(task.job_id)
 
@@ -192,7 +192,7 @@ def passed_on(task: Task, error: Abstained, model: str, stage: str) -> Done | No
     """Return how a job whose model abstained in this stage goes on: to the next model of its chain, at once, as if it
     had not been asked. Return None where no model comes after it.
     """
-    following = next_in_chain(task.job, model)
+    following = next_in_chain(own_chain(task.job), model)
     if following is None:
         return None
     links = links_in(task.context)

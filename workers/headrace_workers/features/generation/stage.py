@@ -11,7 +11,7 @@ from headrace_schemas.job import ModelJob
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.output_format import JsonObjectFormat, JsonSchemaFormat
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome
-from headrace_workers.core.pipeline.chain import TRIED
+from headrace_workers.core.pipeline.chain import TRIED, own_chain
 from headrace_workers.core.pipeline.receipt import seen_by
 from headrace_workers.core.pipeline.stage import (
     FurtherAnswers,
@@ -190,11 +190,6 @@ def _not_a_generation(task: Task) -> Outcome:
 def own_model(_job_id: str, job: Job, _judge: str | None) -> str | None:
     """Return the model that a job asks first; None for a job that asks none."""
     return job.first_model if isinstance(job, ModelJob) else None
-
-
-def own_chain(job: Job) -> tuple[str, ...]:
-    """Return the models that may answer a job, in order; none for a job that asks none."""
-    return job.chain if isinstance(job, ModelJob) else ()
 
 
 def sampling_group(job: Job, job_id: str) -> str:
