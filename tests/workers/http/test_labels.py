@@ -123,3 +123,14 @@ def test_malformed_labels_are_refused(gateway: Gateway, labels: object):
     with gateway.client() as client:
         told = client.post("/v1/labels", json={"labels": labels})
     assert (told.status_code, told.headers["content-type"]) == (400, "application/problem+json"), told.text
+
+
+def test_labels_of_another_tenant_are_not_there(alone: Gateway, jobs: list[str]):
+    with alone.client() as client, alone.client(alone.key("stranger")) as stranger:
+        client.post("/v1/labels", json={"labels": [label(jobs[0])]})
+        (mine,) = client.get("/v1/labels").json()["data"]
+        assert stranger.get("/v1/labels").json()["data"] == []
+        assert stranger.get("/v1/labels", params={"after": mine["id"]}).status_code == 400
+        assert stranger.delete("/v1/labels", params={"criterion": "right"}).json()["deleted"] == 0
+        assert len(stranger.post("/v1/labels", json={"labels": [label(jobs[0])]}).json()["refused"]) == 1
+        assert stranger.post("/v1/labels", json={"labels": [label(jobs[0], tenant="default")]}).status_code == 403
