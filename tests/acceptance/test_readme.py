@@ -14,8 +14,8 @@ pytestmark = pytest.mark.acceptance
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_batch_in_four_commands(stack):
-    commands = re.search(r"A batch in four commands.*?\n\n((?:    .*\n)+)", README)
+def test_the_batch_of_the_readme(stack):
+    commands = re.search(r"A batch, for.*?\n\n((?:    .*\n)+)", README)
     assert commands is not None
     script = "\n".join(line.strip() for line in commands[1].splitlines())
     assert script.count("headrace batch") == 4
