@@ -34,11 +34,3 @@ def test_those_alike_come_in_order_of_id() -> None:
 
 def test_no_legs_no_items() -> None:
     assert fuse({}) == fuse({"dense": Leg([])}) == []
-
-
-@pytest.mark.parametrize(
-    "weights", [{"sparse": 1.0}, {"dense": -1.0}, {"dense": float("nan")}, {"dense": 0.0}], ids=str
-)
-def test_weights_that_mean_nothing_are_refused(weights: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"sparse|dense|all weights"):
-        fuse({"dense": Leg([("a", 0.5)])}, weights)

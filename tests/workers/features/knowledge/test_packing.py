@@ -13,7 +13,7 @@ def cost(each: Passage) -> int:
 def test_the_best_go_in_first() -> None:
     packed = pack([passage("b9", 0.8), passage("c8", 0.9), passage("a5", 0.5), passage("d1", 0.6)], 15, 0.1, cost)
     assert [each.chunk.id for each in packed.passages] == ["b9", "a5", "d1"]
-    assert (packed.relevant, packed.tokens, packed.nothing_relevant) == (4, 15, False)
+    assert (packed.relevant, packed.tokens) == (4, 15)
 
 
 def test_nothing_below_the_floor() -> None:
@@ -23,7 +23,6 @@ def test_nothing_below_the_floor() -> None:
 
 
 def test_nothing_relevant_is_not_the_same_as_no_room() -> None:
-    assert pack([passage("a1", 0.1)], 100, 0.3, cost).nothing_relevant
-    assert pack([], 100, 0.3, cost).nothing_relevant
+    assert pack([passage("a1", 0.1)], 100, 0.3, cost).relevant == 0
     full = pack([passage("a9", 0.9)], 8, 0.3, cost)
-    assert (full.passages, full.nothing_relevant) == ((), False)
+    assert (full.passages, full.relevant) == ((), 1)

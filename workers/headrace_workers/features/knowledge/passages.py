@@ -43,8 +43,6 @@ def distinct(texts: Sequence[str], least: float = LEAST, most: int | None = None
 
     With `most`, stop after so many.
     """
-    if not 0.0 < least <= 1.0:
-        raise ValueError(f"texts cannot be {least} alike: from above 0 to 1")
     kept: dict[int, frozenset[_Shingle]] = {}
     holders: dict[_Shingle, list[int]] = {}
     for index, text in enumerate(texts):
@@ -97,10 +95,10 @@ class Fused:
 def fuse(legs: Mapping[str, Leg], weights: Mapping[str, float] | None = None) -> list[Fused]:
     """Return all items of the legs, best first; equals in order of id. The score is the mean of the legs' own.
 
-    A leg without a weight has 1. Where a leg names an item twice, the better place counts. ValueError for a weight that
-    is negative or no number, or is that of a leg that is not there, and where all weights are 0.
+    A leg without a weight has 1. Where a leg names an item twice, the better place counts.
     """
-    shares = _shares(legs, weights or {})
+    weights = {leg: (weights or {}).get(leg, 1.0) for leg in legs}
+    shares = {leg: weight / sum(weights.values()) for leg, weight in weights.items()}
     ranks: dict[str, dict[str, int]] = {}
     scores: dict[str, dict[str, float]] = {}
     for name, leg in legs.items():
@@ -112,22 +110,6 @@ def fuse(legs: Mapping[str, Leg], weights: Mapping[str, float] | None = None) ->
         for id_, places in ranks.items()
     ]
     return sorted(fused, key=lambda item: (-item.score, item.id))
-
-
-def _shares(legs: Mapping[str, Leg], weights: Mapping[str, float]) -> dict[str, float]:
-    """Return the weights, scaled so that their sum is 1."""
-    if unknown := weights.keys() - legs.keys():
-        raise ValueError(
-            f"weights for legs that are not there: {', '.join(sorted(unknown))}; there are {', '.join(legs)}"
-        )
-    for leg, weight in weights.items():
-        if not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(f"the weight of {leg} is {weight}: it is 0 or more")
-    whole = {leg: weights.get(leg, 1.0) for leg in legs}
-    total = sum(whole.values())
-    if legs and not total:
-        raise ValueError("all weights are 0: nothing decides between what was found")
-    return {leg: weight / total for leg, weight in whole.items()}
 
 
 DEPTH: Final = 100  # passages of each leg that are fused, at least
@@ -335,17 +317,16 @@ class Passages:
 
     def _describe(self, document: int, rows: Sequence[Any]) -> None:
         """Take in a document with the same chunks, which may have other attributes."""
-        described = _described(rows[0])
-        if self._passages[rows[0].id].version == described.version:
+        first = rows[0]
+        version, attributes = version_of(first.sha256, first.attributes), _attributes_of(first.attributes)
+        if self._passages[first.id].version == version:
             return
         changed = {
-            row.id: self._passages[row.id]._replace(
-                version=described.version, attributes=described.attributes, added_at=rows[0].added_at
-            )
+            row.id: self._passages[row.id]._replace(version=version, attributes=attributes, added_at=first.added_at)
             for row in rows
         }
         self._passages.update(changed)
-        self._attributes[document] = described.attributes
+        self._attributes[document] = attributes
 
     def _vectors_of(self, rows: Sequence[Any]) -> dict[int, NDArray[np.float32]]:
         """Return the vectors of a document's chunks that can be compared with ours."""
@@ -402,18 +383,9 @@ def _by_documents(rows: Iterable[Any]) -> Iterator[dict[int, list[Any]]]:
     yield documents
 
 
-class _Described(NamedTuple):
-    version: str
-    attributes: AttributeMap
-
-
-def _described(row: Any) -> _Described:
-    """Return a document's version and attributes; documents that say the same share their attributes."""
-    return _Described(version_of(row.sha256, row.attributes), _attributes_of(row.attributes))
-
-
 @lru_cache(maxsize=1 << 12)
 def _attributes_of(written: str) -> AttributeMap:
+    """Return attributes; documents that say the same share them."""
     attributes: AttributeMap = json.loads(written)
     return attributes
 
@@ -423,7 +395,7 @@ def _passages(rows: Sequence[Any], vectors: Mapping[int, object]) -> dict[int, _
     if not rows:
         return {}
     kept: dict[str, str] = {}
-    document = _described(rows[0])
+    version, attributes = version_of(rows[0].sha256, rows[0].attributes), _attributes_of(rows[0].attributes)
     return {
         row.id: _Passage(
             Chunk(
@@ -434,8 +406,8 @@ def _passages(rows: Sequence[Any], vectors: Mapping[int, object]) -> dict[int, _
                 row.text,
             ),
             row.document_id,
-            document.version,
-            document.attributes,
+            version,
+            attributes,
             row.added_at,
             row.id in vectors,
         )

@@ -33,11 +33,6 @@ class Packed:
     relevant: int
     tokens: int
 
-    @property
-    def nothing_relevant(self) -> bool:
-        """Return True if nothing cleared the floor."""
-        return self.relevant == 0
-
 
 def pack(passages: Iterable[Passage], budget: int, floor: float, cost: Callable[[Passage], int]) -> Packed:
     """Take the passages whose relevance is at least `floor`, in their order, while they fit into `budget` tokens.

@@ -135,7 +135,7 @@ class Retrieval:
             floor,
             lambda passage: self._count(job.first_model, around(passage)),
         )
-        if packed.nothing_relevant:
+        if not packed.relevant:
             return NoGrounds(_grounding(job, floor, best, reason=_why(job, hits, best, floor)))
         chosen = list(packed.passages)
         while chosen:
