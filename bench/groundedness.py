@@ -17,7 +17,8 @@ from bench import groundedness_foreign as foreign
 from bench.ends import Say
 from bench.groundedness_texts import CONTRADICTION, HELD_OUT, HELD_OUT_2, SUPPORTED, TEXTS, Pair, pairs
 from bench.report import Report, Row, report, row, skipped
-from headrace_workers.features.judging.groundedness.claim_quality import LabelledClaim, measure_claims
+from headrace_workers.features.cache.measuring import LabelledPair
+from headrace_workers.features.judging.groundedness.claim_quality import measure_claims
 from headrace_workers.features.judging.groundedness.doubts import (
     KINDS,
     VETO,
@@ -127,7 +128,7 @@ def _verified(embedder: Embedder, say: Say, *, quick: bool) -> list[Row]:
         for kind in (SUPPORTED, *foreign.CHANGED)
         for pair in [each for each in found if each.kind == kind][: _OF_SUPPORTED if kind == SUPPORTED else _OF_CHANGED]
     ]
-    claims = [LabelledClaim(pair.context, pair.claim, pair.kind == SUPPORTED) for pair in chosen]
+    claims = [LabelledPair(pair.document, pair.context, pair.claim, pair.kind == SUPPORTED) for pair in chosen]
     with tempfile.TemporaryDirectory() as folder:
         say(f"converting {_VERIFIER}")
         convert(str(qwen.path()), _VERIFIER, Path(folder), "int8")

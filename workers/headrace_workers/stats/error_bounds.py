@@ -224,10 +224,6 @@ def _bound(
     )
 
 
-def _weighted(shares: Sequence[float], rates: Sequence[float]) -> float:
-    return sum(share * rate for share, rate in zip(shares, rates, strict=True))
-
-
 WINDOW: Final = 200  # audits
 
 

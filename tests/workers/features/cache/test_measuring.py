@@ -7,7 +7,7 @@ from tests.workers.features.judging.judge_model import JudgeModel
 from headrace_workers.features.cache.guards.refusal import Refusal
 from headrace_workers.features.cache.measuring import (
     Judged,
-    Pair,
+    LabelledPair,
     clusters,
     judge,
     lowest_shown,
@@ -22,9 +22,9 @@ from headrace_workers.stats.binomial import clopper_pearson_upper
 ODD = Refusal("odd", "one is odd")
 
 
-def pair(number: int, same: bool) -> Pair:
+def pair(number: int, same: bool) -> LabelledPair:
     """A pair that shares no question with others."""
-    return Pair(number, f"q{number}", f"o{number}", same)
+    return LabelledPair(number, f"q{number}", f"o{number}", same)
 
 
 def judged(*each: tuple[float, bool, Refusal | None]) -> list[Judged]:
@@ -44,7 +44,7 @@ def test_a_pair_has_its_cosine_and_its_guard() -> None:
 
     told: list[int] = []
     found = judge(
-        [Pair(1, "a", "b", True), Pair(2, "b", "a", False), Pair(3, "c", "a", True)],
+        [LabelledPair(1, "a", "b", True), LabelledPair(2, "b", "a", False), LabelledPair(3, "c", "a", True)],
         embed,
         lambda asked, known: ODD if (asked, known) == ("a", "b") else None,
         told.append,
@@ -70,11 +70,9 @@ def test_where_nothing_is_served_there_is_no_share() -> None:
 
 
 def test_pairs_that_share_a_question_are_one_cluster() -> None:
-    found = clusters(
-        [Pair(1, "a", "b", True), Pair(2, "c", "d", True), Pair(3, "b", "e", True), Pair(4, "e", "x", True)]
-    )
+    found = clusters([LabelledPair(1, *texts, True) for texts in (("a", "b"), ("c", "d"), ("b", "e"), ("e", "x"))])
     assert found == [0, 1, 0, 0]
-    together = [Judged(Pair(n, "same", f"o{n}", n > 0), 0.95, None) for n in range(99)]
+    together = [Judged(LabelledPair(n, "same", f"o{n}", n > 0), 0.95, None) for n in range(99)]
     apart = [Judged(pair(n, n > 0), 0.95, None) for n in range(99)]
     assert swept(together + judged(*[(0.95, True, None)] * 99), [0.9])[0].at_most >= (
         swept(apart, [0.9])[0].at_most / 2
@@ -111,7 +109,9 @@ def test_a_stricter_level_has_a_wider_bound() -> None:
 
 """The error of a verifier on labelled pairs, and the refusal of one that is no better than chance."""
 
-PAIRS = [Pair(n, f"question {n} {'same' if n % 2 else 'other'}", f"known {n}", bool(n % 2)) for n in range(1, 81)]
+PAIRS = [
+    LabelledPair(n, f"question {n} {'same' if n % 2 else 'other'}", f"known {n}", bool(n % 2)) for n in range(1, 81)
+]
 
 
 def verifier(answer):

@@ -6,7 +6,7 @@ Everything is pure, but for the calls of the embedder and of the verifier that t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,21 +34,22 @@ _RIGHT: Final = {
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """`other` was answered, and `question` is asked: `same` says whether that answer is right for it. `line` from 1."""
+class LabelledPair(NamedTuple):
+    """Two texts of a line (from 1) of a file, and whether a relation holds: `first` is asked and `second` was answered,
+    or `second` is a claim about `first`.
+    """
 
     line: int
-    question: str
-    other: str
-    same: bool
+    first: str
+    second: str
+    holds: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A pair with its cosine, and the guard that says that the questions are not the same, if one does."""
 
-    pair: Pair
+    pair: LabelledPair
     similarity: float
     refusal: Refusal | None
 
@@ -90,7 +91,7 @@ class Served:
 
 
 def judge(
-    pairs: Sequence[Pair],
+    pairs: Sequence[LabelledPair],
     embed: Callable[[list[str]], NDArray[np.float32]],
     refuse: Callable[[str, str], Refusal | None],
     advance: Callable[[int], None] = lambda _: None,
@@ -99,7 +100,7 @@ def judge(
 
     `refuse` gets (the question, the other); `advance` gets the number of embedded texts.
     """
-    texts = list(dict.fromkeys(text for pair in pairs for text in (pair.question, pair.other)))
+    texts = list(dict.fromkeys(text for pair in pairs for text in (pair.first, pair.second)))
     blocks = []
     for start in range(0, len(texts), _EMBEDDED_AT_ONCE):
         blocks.append(embed(texts[start : start + _EMBEDDED_AT_ONCE]))
@@ -109,8 +110,8 @@ def judge(
     return [
         Judged(
             pair,
-            min(1.0, float(vectors[row_of[pair.question]] @ vectors[row_of[pair.other]])),
-            refuse(pair.question, pair.other),
+            min(1.0, float(vectors[row_of[pair.first]] @ vectors[row_of[pair.second]])),
+            refuse(pair.first, pair.second),
         )
         for pair in pairs
     ]
@@ -121,7 +122,7 @@ def swept(judged: Sequence[Judged], thresholds: Sequence[float] = THRESHOLDS) ->
     if not judged:
         raise ValueError("there are no pairs: nothing can be measured")
     cluster = np.array(clusters([decision.pair for decision in judged]))
-    differs = np.array([not decision.pair.same for decision in judged])
+    differs = np.array([not decision.pair.holds for decision in judged])
     served = np.array([[decision.served(threshold) for threshold in thresholds] for decision in judged])
     wrong, of = (np.zeros((int(cluster.max()) + 1, len(thresholds))) for _ in range(2))
     np.add.at(wrong, cluster, served & differs[:, None])
@@ -154,7 +155,7 @@ def lowest_shown(thresholds: Sequence[Served], max_error: float) -> Served | Non
     return shown
 
 
-def clusters(pairs: Sequence[Pair]) -> list[int]:
+def clusters(pairs: Sequence[LabelledPair]) -> list[int]:
     """Return the cluster of each pair: pairs that share a question, directly or through others, are one."""
     above: dict[str, str] = {}
 
@@ -166,9 +167,9 @@ def clusters(pairs: Sequence[Pair]) -> list[int]:
         return text
 
     for pair in pairs:
-        above[root(pair.question)] = root(pair.other)
+        above[root(pair.first)] = root(pair.second)
     numbers: dict[str, int] = {}
-    return [numbers.setdefault(root(pair.question), len(numbers)) for pair in pairs]
+    return [numbers.setdefault(root(pair.first), len(numbers)) for pair in pairs]
 
 
 def upper_bounds(wrong: Floats, of: Floats, alpha: float = ALPHA) -> list[float]:
@@ -236,11 +237,11 @@ class VerifierQuality:
 
 
 def measure_verifier(
-    verifier: Verifier, pairs: Sequence[Pair], advance: Callable[[int], None] = lambda _: None
+    verifier: Verifier, pairs: Sequence[LabelledPair], advance: Callable[[int], None] = lambda _: None
 ) -> VerifierQuality:
-    """Ask the verifier about each pair: is the answer to `other` right for `question`?"""
-    asked = [TextPair(Relation.SAME_QUESTION, pair.other, pair.question) for pair in pairs]
-    return measure_pairs(verifier, asked, [pair.same for pair in pairs], clusters(pairs), advance)
+    """Ask the verifier about each pair: is the answer to `second` right for `first`?"""
+    asked = [TextPair(Relation.SAME_QUESTION, pair.second, pair.first) for pair in pairs]
+    return measure_pairs(verifier, asked, [pair.holds for pair in pairs], clusters(pairs), advance)
 
 
 def measure_pairs(

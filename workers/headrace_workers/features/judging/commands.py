@@ -30,7 +30,7 @@ from headrace_workers.features.batches.commands.receipt_file import ReceiptFile,
 from headrace_workers.features.batches.commands.run import ByContent
 from headrace_workers.features.batches.commands.run_jobs import TRIAL, ThisRun, carry
 from headrace_workers.features.cache.commands.bench import progress, tell_quality
-from headrace_workers.features.cache.commands.labelled_questions import read_labelled
+from headrace_workers.features.cache.commands.labelled_questions import read_pairs
 from headrace_workers.features.generation.commands.serving import ends_on_sigterm, need_models
 from headrace_workers.features.generation.parts import bounded
 from headrace_workers.features.judging.criterion_trial import (
@@ -42,7 +42,7 @@ from headrace_workers.features.judging.criterion_trial import (
     read_criterion,
     tried,
 )
-from headrace_workers.features.judging.groundedness.claim_quality import LabelledClaim, measure_claims
+from headrace_workers.features.judging.groundedness.claim_quality import measure_claims
 from headrace_workers.features.judging.judge_probe import Measure, Probe
 from headrace_workers.features.judging.judge_probe import probe as ask
 from headrace_workers.features.judging.scores import Subject
@@ -76,10 +76,7 @@ def groundedness(
 
     Example: `headrace bench groundedness claims.jsonl --verify sentence-transformers:./my-nli-model`
     """
-    claims = [
-        LabelledClaim(each.first, each.second, each.holds)
-        for each in read_labelled(file, _EVIDENCE, _CLAIM, _SUPPORTED)
-    ]
+    claims = read_pairs(file, _EVIDENCE, _CLAIM, _SUPPORTED)
     verifier = None if verify is None else load_verifier_here(home_of(), verify)
     with progress("verifying", len(claims)) as advance:
         try:

@@ -1,13 +1,14 @@
 import pytest
 from tests.workers.features.judging.judge_model import JudgeModel
 
-from headrace_workers.features.judging.groundedness.claim_quality import LabelledClaim, measure_claims
+from headrace_workers.features.cache.measuring import LabelledPair
+from headrace_workers.features.judging.groundedness.claim_quality import measure_claims
 from headrace_workers.models.embedders.hashed import HashEmbedder
 from headrace_workers.models.verifiers.verifier import Relation
 from headrace_workers.models.verifiers.verify_stage import ModelVerifier
 
 CLAIMS = [
-    LabelledClaim(f"The mill {n} opens at {n}. Entry is free. The shop sells flour.", claim, supported)
+    LabelledPair(n, f"The mill {n} opens at {n}. Entry is free. The shop sells flour.", claim, supported)
     for n in range(20, 40)
     for claim, supported in ((f"The mill {n} opens at {n}.", True), (f"The mill {n} opens at {n + 50}.", False))
 ]
@@ -26,7 +27,7 @@ def test_a_verifier_reads_what_workers_show_it():
     )
     judge = JudgeModel(lambda prompt, choices: (0.9, 0.0, 0.1, 0.0))
     found = measure_claims(
-        ModelVerifier(judge), [each._replace(evidence=f"{far} {each.evidence}") for each in CLAIMS], HashEmbedder()
+        ModelVerifier(judge), [claim._replace(first=f"{far} {claim.first}") for claim in CLAIMS], HashEmbedder()
     )
     assert (found.auroc, found.is_chance, found.wrongly) == (0.5, True, 1.0)
     prompts = [prompt[-1].content for asked, _ in judge.calls for prompt in asked]

@@ -16,7 +16,14 @@ from headrace_workers.cli.pages import HtmlOption, refuse_unwritable, say_where,
 from headrace_workers.features.cache.commands import bench_retrieval_views as views
 from headrace_workers.features.cache.commands.bench_cache import Measured, cache_document, cache_lines, cache_table
 from headrace_workers.features.cache.commands.labelled_questions import read_pairs, read_questions, refuse_unknown
-from headrace_workers.features.cache.measuring import THRESHOLDS, Pair, VerifierQuality, judge, measure_verifier, swept
+from headrace_workers.features.cache.measuring import (
+    THRESHOLDS,
+    LabelledPair,
+    VerifierQuality,
+    judge,
+    measure_verifier,
+    swept,
+)
 from headrace_workers.features.cache.semantic.nearest import refused
 from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.knowledge.commands import embedder_here, named
@@ -64,7 +71,7 @@ def cache(
         _verifier(verify, pairs, as_json)
         return
     embedder = embedder_here()
-    texts = len({text for pair in pairs for text in (pair.question, pair.other)})
+    texts = len({text for pair in pairs for text in (pair.first, pair.second)})
     with progress("embedding", texts) as advance:
         judged = judge(pairs, embedder.embed, refused, advance)
     # The table shows the configured threshold, too.
@@ -78,7 +85,7 @@ def cache(
         say(line)
 
 
-def _verifier(name: str, pairs: Sequence[Pair], as_json: bool) -> None:
+def _verifier(name: str, pairs: Sequence[LabelledPair], as_json: bool) -> None:
     """Measure a verifier on these pairs, and refuse one that is no better than chance."""
     verifier = load_verifier_here(home_of(), name)
     with progress("verifying", len(pairs)) as advance:

@@ -30,7 +30,7 @@ class Measured:
     @property
     def wrong(self) -> list[Judged]:
         """The pairs that are served wrongly at the configured threshold; the most similar first."""
-        return _by_similarity(pair for pair in self.judged if not pair.pair.same and pair.served(self.threshold))
+        return _by_similarity(pair for pair in self.judged if not pair.pair.holds and pair.served(self.threshold))
 
     @property
     def lost(self) -> list[Judged]:
@@ -38,7 +38,7 @@ class Measured:
         return _by_similarity(
             pair
             for pair in self.judged
-            if pair.pair.same and pair.refusal is not None and pair.similarity >= self.threshold
+            if pair.pair.holds and pair.refusal is not None and pair.similarity >= self.threshold
         )
 
 
@@ -124,8 +124,8 @@ def _pair_dict(judged: Judged) -> dict[str, Any]:
     return {
         "line": judged.pair.line,
         "similarity": rounded(judged.similarity),
-        "question": judged.pair.question,
-        "other": judged.pair.other,
+        "question": judged.pair.first,
+        "other": judged.pair.second,
         "refused": None if refusal is None else f"{refusal.guard}: {refusal.reason}",
     }
 

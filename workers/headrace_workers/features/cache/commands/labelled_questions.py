@@ -3,11 +3,11 @@
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.core.json_lines import Line, LineTooLong, NoJSON, lines, parsed
-from headrace_workers.features.cache.measuring import Pair
+from headrace_workers.features.cache.measuring import LabelledPair
 from headrace_workers.features.knowledge.retrieval_quality import LabelledQuestion
 
 QUESTION: Final = ("question", "query", "asked", "question1")
@@ -38,24 +38,12 @@ class _Wrong(ValueError):
     """The error of one line."""
 
 
-class Labelled(NamedTuple):
-    """Two texts and whether a relation holds between them; `line` from 1."""
-
-    line: int
-    first: str
-    second: str
-    holds: bool
-
-
-def read_pairs(path: Path) -> list[Pair]:
-    """Return pairs of questions. Raise WrongFile, or ConfigurationError if the file cannot be read."""
-    return [Pair(*labelled) for labelled in read_labelled(path, QUESTION, OTHER, SAME)]
-
-
-def read_labelled(
-    path: Path, first: tuple[str, ...], second: tuple[str, ...], holds: tuple[str, ...]
-) -> list[Labelled]:
-    """Return the texts and labels of lines whose fields have these names, each one of several. Raise as above."""
+def read_pairs(
+    path: Path, first: tuple[str, ...] = QUESTION, second: tuple[str, ...] = OTHER, holds: tuple[str, ...] = SAME
+) -> list[LabelledPair]:
+    """Return the pairs of lines whose fields have these names, each one of several. Raise WrongFile, or
+    ConfigurationError if the file cannot be read.
+    """
     return _read(path, lambda number, line: _labelled(number, line, first, second, holds))
 
 
@@ -113,13 +101,13 @@ def _object(text: bytes) -> Mapping[str, Any]:
 
 def _labelled(
     number: int, line: Mapping[str, Any], first: tuple[str, ...], second: tuple[str, ...], holds: tuple[str, ...]
-) -> Labelled:
+) -> LabelledPair:
     one, other = _text(line, first), _text(line, second)
     name, label = _value(line, holds)
     answer = str(label).casefold()
     if isinstance(label, list | dict | float) or answer not in _YES | _NO:
         raise _Wrong(f"`{name}` is {_shown(label)}; it must be true or false")
-    return Labelled(number, one, other, answer in _YES)
+    return LabelledPair(number, one, other, answer in _YES)
 
 
 def _question_of(number: int, line: Mapping[str, Any]) -> LabelledQuestion:

@@ -1,23 +1,14 @@
 """How well a verifier, or the rules, tell supported sentences from others, on labelled ones."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from headrace_schemas import HeadraceError
-from headrace_workers.features.cache.measuring import VerifierQuality, measure_pairs
+from headrace_workers.features.cache.measuring import LabelledPair, VerifierQuality, measure_pairs
 from headrace_workers.features.judging.groundedness.doubts import doubts, support
 from headrace_workers.features.judging.groundedness.evidence import embedded, units
 from headrace_workers.features.judging.groundedness.ground import ground, pairs_of
 from headrace_workers.models.embedders.embedder import Embedder
 from headrace_workers.models.verifiers.verifier import Relation, TextPair, Verdict, Verifier
-
-
-class LabelledClaim(NamedTuple):
-    """A sentence, the text that it is to stand in, and whether it does."""
-
-    evidence: str
-    claim: str
-    supported: bool
 
 
 class Rules:
@@ -41,19 +32,19 @@ class Rules:
 
 def measure_claims(
     verifier: Verifier | None,
-    claims: Sequence[LabelledClaim],
+    claims: Sequence[LabelledPair],
     embedder: Embedder,
     advance: Callable[[int], None] = lambda _: None,
 ) -> VerifierQuality:
     """Ask the verifier about each sentence with what is nearest to it, as workers do; without one, ask the rules. Raise
     ValueError unless there are sentences of both labels.
     """
-    pairs = [TextPair(Relation.SUPPORTED, claim.evidence, claim.claim) for claim in claims]
+    pairs = [TextPair(Relation.SUPPORTED, claim.first, claim.second) for claim in claims]
     if verifier is not None:
         pairs = [_near(pair, embedder) for pair in pairs]
-    texts = {text: place for place, text in enumerate(dict.fromkeys(claim.evidence for claim in claims))}
-    of = [texts[claim.evidence] for claim in claims]
-    return measure_pairs(verifier or Rules(embedder), pairs, [claim.supported for claim in claims], of, advance)
+    numbers: dict[str, int] = {}
+    clusters = [numbers.setdefault(claim.first, len(numbers)) for claim in claims]
+    return measure_pairs(verifier or Rules(embedder), pairs, [claim.holds for claim in claims], clusters, advance)
 
 
 def _near(pair: TextPair, embedder: Embedder) -> TextPair:
