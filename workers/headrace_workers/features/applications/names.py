@@ -15,10 +15,8 @@ _MOST: Final = 1_000  # names in a list, and versions of an application
 
 
 def names(ledger: Ledger, tenant: str, name: str | None) -> Sequence[Mapping[str, Any]]:
-    """Return the applications of a tenant, and the shared ones, as OpenAI's API has models.
-
-    A list holds those that have a version in production, since its names must be answered. A single name may have a
-    label or a version.
+    """Return the applications of a tenant, and the shared ones, as OpenAI's API has models; a list holds those with a
+    version in production.
     """
     applications = ledger.of(Applications)
     if name is None:

@@ -1,7 +1,5 @@
-"""Applications as the ledger keeps them: versions, labels with their history, and the last test of each version.
-
-`scope` is a tenant, or SHARED. Changes of one application wait for each other (`alone`). A version is never removed, so
-version 1 is there if any is.
+"""Applications in the ledger: versions, labels with their history, and tests. `scope` is a tenant, or SHARED; a version
+is never removed.
 """
 
 import json
@@ -227,10 +225,8 @@ def _lock(connection: Connection, scope: str, name: str) -> None:
 
 
 def _find(where: Connection | SingleStatements, wanted: Collection[Wanted]) -> Mapping[Wanted, Version]:
-    """Return the versions that tenants ask for, by one statement; a version that is not there is left out.
-
-    A tenant's own application hides the shared one of that name, with all its labels and numbers. A digest is looked
-    for in both.
+    """Return the versions that tenants ask for, by one statement; a version that is not there is left out. A tenant's
+    own application hides the shared one of that name, but for digests.
     """
     if not wanted:
         return {}

@@ -1,8 +1,4 @@
-"""`headrace apps test`: a version's own examples, asked of it and of the version in production.
-
-It is an evaluation (features/evals) with the variants `production` and `new`. Without another version in production
-there is `new` alone, and nothing to compare it with.
-"""
+"""`headrace apps test`: an evaluation with the variants `production` (if there is another version) and `new`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

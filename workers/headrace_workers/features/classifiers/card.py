@@ -40,11 +40,8 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Card(BaseModel):
-    """The facts about a classifier: the content of its `classifier.toml`.
-
-    It answers the question of this name, if the question has these labels and, where these are given, these
-    instructions. The head has a class for each label, and with `none` one more for a text that none of them fits. The
-    figures are of the `held_out` rows.
+    """The content of a `classifier.toml`: the question that it answers, by its name, labels and instructions if given.
+    With `none` the head has one more class for a text that no label fits; the figures are of the `held_out` rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -20,10 +20,8 @@ class DecidedRows(LedgerStore):
     def of(
         self, tenant: str, question: str, least: float, but: frozenset[str]
     ) -> Iterator[tuple[Row, Predicate | Choice | ScaleQuestion]]:
-        """Yield the answers to a tenant's questions of this name with a confidence of `least` or more, and the
-        questions; the oldest first. Refusals, conversations and the answers of the models `but` are left out.
-
-        Raise ConfigurationError where the tenant forbids training.
+        """Yield the decided rows of a tenant with a confidence of `least` or more, except for the models `but`, with
+        their questions; the oldest first. Raise ConfigurationError where the tenant forbids training.
         """
         if not self._may_train(tenant):
             raise ConfigurationError(

@@ -58,11 +58,9 @@ class Head:
 
 @dataclass(frozen=True)
 class Novelty:
-    """A test that finds vectors of length 1 which are unlike the rows of a training.
-
-    Its score is the sum of a vector's Mahalanobis distance from the centre of the rows and its distance from the
-    nearest rows, each in standard deviations of its values on rows that the test was not made from. `scale` has the
-    mean and the deviation of both, and the threshold, which refuses one in twenty of these rows.
+    """A test that finds vectors of length 1 which are unlike the rows of a training, by their Mahalanobis distance from
+    the centre and the distance from the nearest rows. `scale` has the mean and the deviation of both, and the
+    threshold.
     """
 
     centre: Floats  # (dimensions,)

@@ -1,11 +1,5 @@
-"""Training of a classifier: the labelled rows, the head, the threshold below which it abstains, and the agreement that
-its answers are shown to have.
-
-A fifth of each label's rows is held out and bounds the agreement. The rest trains the head: the regularization is
-chosen on one part of it, and the thresholds to try on all of it, by heads that did not see the row. The novelty test
-gets its own threshold from the same part, and the rest of it from the other parts. The threshold of the answers is the
-last of those, from the safest on, which the held-out rows show to have the agreement that is asked for (testing in a
-fixed sequence).
+"""Training of a classifier. A fifth of each label's rows is held out; the threshold is the last, from the safest on,
+that these show to have the agreement that is asked for (testing in a fixed sequence).
 """
 
 from array import array

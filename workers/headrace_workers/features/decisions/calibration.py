@@ -1,10 +1,5 @@
-"""Calibration of decisions: a temperature that makes probabilities as likely as they say, and a bias of each label that
-corrects a model that prefers some labels, fitted on labelled inputs.
-
-A question has its own from OWN labels on. With fewer, from SHARED on, it has the temperature of all labels of its
-model, and no bias; with fewer still it has none. A bias is used only where it gains on rows that it was not fitted on.
-The reported figures were measured on such rows. A question whose calibrated probabilities say no more about these rows
-than the shares of its labels is not calibrated: its model answers it at chance.
+"""Calibration of decisions: a temperature and a bias of each label, fitted on labelled inputs. A question has its own
+from OWN labels on, and the temperature of all labels of its model from SHARED on.
 """
 
 import math

@@ -46,10 +46,8 @@ class DecisionRequest:
 
 @dataclass(frozen=True, slots=True)
 class QuestionScores:
-    """The probabilities of a question's labels in their order, which sum to 1: of a predicate those of yes and no.
-
-    `mass` is what the labels had together before that. They are `stated` if the model wrote them in words.
-    `calibration` is what was fitted to labelled data and applied to the `raw` ones.
+    """The probabilities of a question's labels in their order, which sum to 1. `mass` is their sum before that;
+    `calibration` was applied to the `raw` ones; `stated`: the model wrote them in words.
     """
 
     probabilities: tuple[float, ...]
@@ -97,10 +95,8 @@ def uncalibrated(_tenant: str, _quantization: str) -> Mapping[str, Calibration]:
 def decide_all(
     generator: Generator, requests: Sequence[DecisionRequest], temperatures: Temperatures = uncalibrated
 ) -> list[Decided | HeadraceError]:
-    """Let a model decide all requests; the i-th item belongs to the i-th request.
-
-    A generator that decides does so by itself. Of others the probabilities of labels are read, at the `temperatures`
-    that were fitted to questions; one that gives none answers in words, and states how sure it is.
+    """Let a model decide all requests; the i-th item belongs to the i-th request. Probabilities of labels are read at
+    the fitted `temperatures`; a model that gives none answers in words.
     """
     if isinstance(generator, Decides):
         return generator.decide(requests)

@@ -64,10 +64,8 @@ def decide(
     earlier: EarlierDecisions | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> list[Outcome]:
-    """Decide the questions of all tasks in one call of the model; the i-th outcome belongs to the i-th task.
-
-    Jobs that are `cancelled` meanwhile are computed no further. The model is not asked about jobs that ask for the
-    cache, and of which `earlier` decisions are known.
+    """Decide the questions of all tasks in one call of the model; the i-th outcome belongs to the i-th task. It
+    computes no `cancelled` jobs, and none whose `earlier` decisions the cache has.
     """
     temperatures = cache(temperatures)  # keys and answers of a group have the same
     lookups = {} if earlier is None else earlier.look_up(dict(enumerate(tasks)), generator, temperatures)

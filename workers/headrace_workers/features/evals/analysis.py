@@ -1,9 +1,4 @@
-"""The analysis of a run: scores with intervals, each variant against the first, and results that are undefined for lack
-of scores.
-
-An item's score is the mean over its repeats that have one, so that only items are rows. Items without a score are left
-out of the estimates; `bounds` give the estimates if all missing scores were 0, or 1.
-"""
+"""The analysis of a run: scores with intervals, and each variant against the first. Items are the rows."""
 
 import re
 from collections import Counter
@@ -31,10 +26,8 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """The results of one criterion by labels.
-
-    `means` are what people would say of each variant, `differences` of each but the first against that: by the labels
-    of some answers and the verdicts of all (stats/ppi.py). `among_people` is Krippendorff's α.
+    """The results of one criterion by labels: `means` of each variant, `differences` of each but the first against
+    that, and `among_people`, Krippendorff's α.
     """
 
     criterion: str
@@ -128,12 +121,8 @@ class Spread:
 
 
 def spread(scores: NDArray[np.float64]) -> Spread | None:
-    """Return the spread of scores of shape (items, repeats); NaN marks a missing score.
-
-    Return None if no item has two scores, or only one item has any.
-
-    One-way analysis of variance with random effects, by moments; between items at least 0. Unequal numbers of repeats
-    count by their harmonic mean (Searle, Casella & McCulloch 1992, section 3.6).
+    """Return the spread of scores of shape (items, repeats), by a one-way analysis of variance with random effects
+    (Searle, Casella & McCulloch 1992, section 3.6); NaN marks a missing score. Return None without repeats.
     """
     there = ~np.isnan(scores)
     counts = there.sum(axis=1)
@@ -161,11 +150,8 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The results of a variant by a criterion.
-
-    Jobs without a score are `failed` (no answer) or `abstained` (not judged).
-
-    `spread` is None where there are no repeats to tell by.
+    """The results of a variant by a criterion. Jobs without a score are `failed` (no answer) or `abstained` (not
+    judged); `spread` is None without repeats.
     """
 
     variant: str
@@ -180,10 +166,8 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Comparison of B with A by a criterion, on the items that both have a score for.
-
-    `incomplete` counts items that lack a score, be it of one repeat. There is no verdict before all jobs of the run
-    have ended (`missing`): if you stop as soon as a difference appears, you will find false ones.
+    """Comparison of B with A by a criterion, on the items that both have a score for; there is no verdict while jobs
+    are `missing`.
     """
 
     a: str

@@ -1,8 +1,4 @@
-"""Runs of evals: their rows become a batch, its answers become what graders say, and runs come to their ends.
-
-One bridge at a time does it. Each step is one transaction, and may be done again: a row's job has the row's number for
-its key, a run's batch the run's, and what came of items counts together with how far the batch's files are read.
-"""
+"""Runs of evals, advanced by one bridge at a time: their rows become a batch, and its answers what graders say."""
 
 import io
 import json
@@ -52,11 +48,8 @@ class TooManyRows(HeadraceError):
 
 
 class Beginning:
-    """The start of a run, a `turn` at a time.
-
-    `keep` is how many seconds the file of its jobs is kept, `most_bytes` the limit of its tenant's evals. A caller that
-    breaks off must `close` it. Items that were written stay, and a new start does not write them again. Raises
-    NotReadable, NoSuchObject and StoreUnavailable about its files; TooManyRows, TooManyEvals.
+    """The start of a run, a `turn` at a time; it may be repeated. Raises NotReadable, NoSuchObject and StoreUnavailable
+    about its files; TooManyRows, TooManyEvals.
     """
 
     def __init__(
@@ -150,10 +143,8 @@ _FAULTS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, 
 
 
 class EvalRuns:
-    """The runs of a ledger. Belongs to the thread that calls `once`.
-
-    `keep`: seconds that the files are kept. `most_bytes`: bytes that the evals of one tenant may keep; 0: any number. A
-    run whose rows ended a bridge `max_crashes` times fails.
+    """The runs of a ledger. Belongs to the thread that calls `once`. `keep` is in seconds, `most_bytes` the limit of
+    one tenant's evals (0: none).
     """
 
     def __init__(

@@ -224,10 +224,8 @@ class Judging:
     before: tuple[tuple[str, Template], ...] = ()  # and the messages that stand before that question
 
     def criterion(self, scope: Scope, output: str | None = None) -> Criterion:
-        """Return the criterion for a row.
-
-        `output` is the text that it judges, where that is not its job's. Raise ValueError, which says what the row
-        lacks, or what is wrong with it.
+        """Return the criterion for a row. `output` is the text that it judges, where that is not its job's. Raise
+        ValueError about the row.
         """
         shared: dict[str, Any] = {"name": self.label, "template": self.version, "output": output}
         try:

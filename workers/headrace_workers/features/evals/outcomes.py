@@ -105,9 +105,7 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True, eq=False, slots=True)
 class Outcomes:
     """Arrays of results. `scores` is [item, repeat, variant, criterion], NaN for a missing score; the others lack the
-    last axis.
-
-    `status` holds places of STATUSES. Times are in ms: from acceptance to the receipt, and in the model's group.
+    last axis. `status` holds places of STATUSES; times are in ms.
     """
 
     scores: Floats

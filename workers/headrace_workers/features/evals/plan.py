@@ -1,7 +1,5 @@
-"""A run as it is pinned before anything is asked: every variant's question to every item, as jobs of the batch lane.
-
-Lines of the jobs go item by item, in it repeat by repeat, in it variant by variant: what changes with time (a service
-that is busier, a judge that is replaced) changes for all variants alike.
+"""A run as it is pinned before anything is asked: jobs by item, repeat and variant, so that changes over time hit all
+variants alike.
 """
 
 import csv

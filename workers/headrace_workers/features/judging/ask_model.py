@@ -74,13 +74,8 @@ class Prompt:
 
 
 def build_prompt(of: Rubric, subject: Subject, scale: Scale, *, context_length: int) -> Prompt:
-    """Return the question about the subject's output, with its input, context and reference where they are shown.
-
-    The criterion's own messages stand before it, those of the system in the one that we begin with.
-
-    Texts are data: each stands between tags, and its own angle brackets are escaped, so that neither a closing tag nor
-    a special token of a chat template can be written in it. Together they get two characters for each token of the
-    judge's context, half of it the output; of a longer text the middle is left out, and the place is marked.
+    """Return the question about the subject's output, with what else is shown. Texts stand between tags with their
+    angle brackets escaped, and the middle of a text too long for the judge's context is left out.
     """
     parts: list[tuple[Shown, str | None]] = [
         ("context", subject.context), ("input", subject.question), ("reference", subject.reference),
@@ -126,11 +121,7 @@ def pair_question(criterion: Pairwise) -> str:
 
 def preferred(ahead: float, behind: float) -> float | None:
     """Return 1.0 where the first output is better in both orders, 0.0 where the second is, 0.5 where neither is in
-    either.
-
-    `ahead` is P(first place is better) with the first output in it, `behind` with the second one. None where the
-    verdict changes with the order: many judges like what comes first (Zheng et al. 2023, arXiv 2306.05685), and what
-    they say then says nothing about the outputs.
+    either; None where the verdict changes with the order (Zheng et al. 2023, arXiv 2306.05685).
     """
     if ahead == behind == 0.5:
         return 0.5
@@ -190,11 +181,8 @@ class _Question:
 
 
 def ask_all(asked: Asked, subjects: Sequence[Subject], generator: Generator | None, fault: str | None = None) -> Found:
-    """Return the score of each criterion, or an error that may pass. A model with a `fault`, the reason why it failed
-    its probe as a judge, is not asked.
-
-    Raises what the model raises, as long as there are others in the call: then only a smaller group can tell who was
-    hit. An error that may pass hits all.
+    """Return the score of each criterion, or an error that may pass. A model with a `fault` is not asked. Raises what
+    the model raises while there are others in the call: a smaller group can tell who was hit.
     """
     found: Found = {}
     by_scale: dict[int, dict[Position, _Question]] = defaultdict(dict)

@@ -27,10 +27,8 @@ def read_json(output: str) -> Any:
 
 
 def json_schema(output: str, schema: dict[str, Any]) -> tuple[float, str | None]:
-    """Return 1.0 when the output is a document that conforms, else 0.0 with the first fault.
-
-    Nothing is fetched: references lead into the schema alone. Patterns are matched in linear time. Raises
-    UnusableSchema, and TooDeep for a document.
+    """Return 1.0 when the output is a document that conforms, else 0.0 with the first fault. Raises UnusableSchema, and
+    TooDeep for a document.
     """
     check = compiled_schema(schema)
     try:
@@ -103,11 +101,7 @@ def contains(output: str, text: str, *, ignore_case: bool) -> float:
 
 
 def regex(output: str, pattern: str) -> float:
-    """Return 1.0 when the pattern (RE2: linear time, no look-around, no back-references) is found in the output, else
-    0.0.
-
-    Raises UnusablePattern for a pattern that RE2 refuses.
-    """
+    """Return 1.0 when the pattern (RE2) is found in the output, else 0.0. Raises UnusablePattern."""
     return float(compiled_pattern(pattern, _options()).search(output) is not None)
 
 
@@ -162,11 +156,8 @@ _MOST_READ: Final = 2_000  # characters: of long texts that say the same again t
 
 
 def language(output: str, wanted: str) -> float:
-    """Return 1.0 when the output is in that language (ISO 639), else 0.0, by py3langid's model of bytes.
-
-    It is held against the languages that have a code of two letters: their dialects would make it less sure of them.
-    Raises NotCovered for a language that the model does not know, and Unsure where two are nearly as likely: the text
-    is too short, mixed, or in no language.
+    """Return 1.0 when the output is in that language (ISO 639), else 0.0. Raises NotCovered for a language that the
+    model does not know, and Unsure where two are nearly as likely.
     """
     model = _model()
     if wanted not in model.labels:

@@ -107,10 +107,8 @@ def need_deployment() -> None:
 
 
 def judge_by_queue(found: Iterable[Past], criterion: Criterion, trial: Trial) -> None:
-    """Let the deployment judge all outputs by this criterion, and count the scores.
-
-    Each call starts over; if it is interrupted, unfinished jobs are cancelled. Jobs belong to the tenants of their
-    outputs. Texts are kept on the disk, not in memory.
+    """Let the deployment judge all outputs by this criterion as jobs of their tenants, and count the scores. Each call
+    starts over; if it is interrupted, unfinished jobs are cancelled.
     """
     call = f"{_TRIAL} {uuid4()}"
     _tell_of_others()

@@ -74,11 +74,8 @@ class ClaimVerifier:
 def ground_answers(
     tasks: Sequence[Task], *, embedder: Callable[[], CountingEmbedder], claim_verifier: ClaimVerifier | None = None
 ) -> list[Outcome]:
-    """Look each task's answer up, or hold it to its reference; the i-th outcome belongs to the i-th task.
-
-    It is looked up in what it was given: the context of an evaluation, the passages of a generation that names a
-    knowledge base, and of another its prompt. Every job goes on: what keeps one from being looked up is the reason in
-    its score.
+    """Look each task's answer up in its context, passages or prompt, or hold it to its reference; the i-th outcome
+    belongs to the i-th task. Every job goes on.
     """
     return [_outcome(task, embedder, claim_verifier) for task in tasks]
 

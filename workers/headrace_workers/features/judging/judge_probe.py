@@ -1,8 +1,5 @@
-"""A probe of a model as a judge: what moves its verdicts beside the quality of the answer.
-
-After the biases that Zheng et al. 2023 (arXiv 2306.05685) found: position, length, and what is one's own. 24 plain
-items show a judge that is useless, and cannot show that one is good: for that, label your own
-(docs/how-to/review-answers.md).
+"""A probe of a model as a judge: the biases of Zheng et al. 2023 (arXiv 2306.05685). It shows a judge that is useless,
+and cannot show that one is good.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
-"""A floor under quality: another try for an answer that a job's criterion finds too poor.
-
-The job's context carries the tries, with the best answer so far: a good answer is never lost to the attempt at a better
-one. The model that answered is asked again, or the next one of the job's chain.
+"""A floor under quality: another try for an answer that a criterion finds too poor. The job's context keeps the best
+answer so far.
 """
 
 import json

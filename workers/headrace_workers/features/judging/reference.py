@@ -36,10 +36,8 @@ def exact_match(output: str, reference: str, *, ignore_case: bool, trim: bool = 
 
 
 def token_f1(output: str, reference: str) -> float:
-    """Return F1 of the two bags of words, without case, ASCII punctuation and English articles.
-
-    As in the evaluation script of SQuAD 2.0 (Rajpurkar 2018): two empty bags are the same, and one empty bag
-    shares nothing.
+    """Return F1 of the two bags of words, without case, ASCII punctuation and English articles, as SQuAD 2.0 does
+    (Rajpurkar 2018).
     """
     ours, theirs = _squad_words(output), _squad_words(reference)
     if not ours or not theirs:

@@ -149,11 +149,9 @@ def rounds(criteria: Sequence[Criterion]) -> tuple[list[int], list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """An output with all that a criterion may look at. `output` is None when moderation blocked it.
-
-    `embedded` are scores that were found before, by the places of their criteria: they need an embedder, which no judge
-    has. `before` are the scores that other models gave, and `elsewhere` the models that answer after this one. `job_id`
-    decides what is drawn to be judged. Without a `tenant` no provider is asked.
+    """An output with all that a criterion may look at. `output` is None when moderation blocked it; `before` and
+    `embedded` are scores that exist already, `elsewhere` the models that answer after this one. Without a `tenant` no
+    provider is asked.
     """
 
     output: str | None

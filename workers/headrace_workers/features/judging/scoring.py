@@ -49,10 +49,8 @@ _NOT_LOOKED_UP = "no worker with an embedder looked at it: run one with the role
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A subject's scores, by the places of their criteria; `pending` are the places of criteria that another model
-    answers. `trouble` is a passing one of the judge's model: the subject is worth another try.
-
-    The scores stand also then, for when there is no other try: a criterion that the trouble hit has it as its reason.
+    """A subject's scores, by the places of their criteria; another model answers those in `pending`. `trouble` is a
+    passing error of the model: the subject is worth another try.
     """
 
     found: Mapping[int, Score]
@@ -66,12 +64,8 @@ class Scored:
 
 
 def score_all(subjects: Sequence[Subject], generator: Generator | None, fault: str | None = None) -> list[Scored]:
-    """Return the scores of each subject; the i-th item belongs to the i-th subject.
-
-    The whole group asks a model in one call for each scale, and in a second one for criteria that depend on the first
-    scores. An error of the model is raised while the call has other subjects: only a smaller group can tell which of
-    them caused it. An error that may pass concerns all. `fault` is the reason why the model failed its probe as a
-    judge: it is not asked then.
+    """Return the scores of each subject; the i-th item belongs to the i-th subject. An error of the model is raised
+    while the call has other subjects: a smaller group can tell which of them caused it.
     """
     found: Found = {(i, j): score for i, subject in enumerate(subjects) for j, score in subject.before.items()}
     for which in (0, 1):

@@ -44,12 +44,8 @@ def judge(
     generator: Generator | None = None,
     judge_fault: Callable[[str], str | None] = no_fault,
 ) -> list[Outcome]:
-    """Judge each task's answer by its job's criteria; the i-th outcome belongs to the i-th task.
-
-    `generator` answers the rubrics; without one they get a reason instead of a value, as they do where `judge_fault`
-    returns why the model failed its probe as a judge. Those that name another model go on to that, with the scores that
-    there are. Of a generation the judge sees what moderation let through, never more.
-    A text that a person wrote instead of a held answer goes back to moderation.
+    """Judge each task's answer by its job's criteria; the i-th outcome belongs to the i-th task. The judge sees only
+    the text that moderation let through. A text that a person wrote goes back to moderation.
     """
     corrected = {place: Done(output, to=MODERATE) for place, task in enumerate(tasks) if (output := by_person(task))}
     subjects = {
@@ -138,11 +134,8 @@ _JUDGE_TOKENS: Final = 2_000  # of a judge's instructions
 
 
 def judge_model(job_id: str, job: Job, judge: str | None) -> str | None:
-    """Return the model that answers this job's rubrics first; those for other models go on to them from there.
-
-    Rubrics that name no model are answered by the one that others name first, else by the deployment's judge, else by
-    the job's own model, whatever is drawn: that one comes first where it has something to answer. Else it is the first
-    that a rubric names which is judged, or may be. None when no model is asked for, or none is known.
+    """Return the model that answers this job's rubrics first: the one that they name first, else the deployment's
+    judge, else the job's own. None when no model is asked for, or none is known.
     """
     if not isinstance(job, JudgedJob) or not job.asks_judge:
         return None

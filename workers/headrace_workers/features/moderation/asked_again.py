@@ -1,7 +1,5 @@
-"""An answer that may not be shown, where the policy has its model asked again: with what it wrote, and what is wrong.
-
-How often that was done goes on with the job as its context, with the tokens that it took. The answer that goes out at
-last is moderated as any other; where none may be shown, the last one is withheld.
+"""An answer that may not be shown, where the policy has its model asked again; the job's context carries the count and
+the tokens.
 """
 
 from collections.abc import Mapping

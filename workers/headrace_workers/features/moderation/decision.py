@@ -172,10 +172,8 @@ class Span:
 
 
 def redact(text: str, spans: Iterable[Span]) -> str:
-    """Return the text with each span replaced by its category in brackets: `[EMAIL]`.
-
-    Spans that overlap become one, which covers them all and is named after the longest of them (the first of equals).
-    Offsets are in characters. Empty spans are passed over.
+    """Return the text with each span (in characters) replaced by its category in brackets: `[EMAIL]`. Overlapping spans
+    become one, named after the longest.
     """
     parts: list[str] = []
     done = 0

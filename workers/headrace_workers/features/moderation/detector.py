@@ -71,10 +71,8 @@ class Moderator(Protocol):
         tenants: Sequence[str] | None = None,
         instructions: Sequence[Instructions | None] | None = None,
     ) -> list["Moderation | HeadraceError"]:
-        """Return a verdict for each text, by its tenant's policy; without tenants, by the policy of tenants that have
-        none of their own. `instructions` are texts that a model's output must not repeat.
-
-        An error value means that this text must be held.
+        """Return a verdict for each text, by its tenant's policy, or an error: the text must then be held.
+        `instructions` are texts that a model's output must not repeat.
         """
 
 

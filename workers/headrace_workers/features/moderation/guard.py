@@ -19,11 +19,8 @@ _MOST: Final = 1.01  # a probability of 1 as a sum in half precision may give it
 
 
 class GuardDetector:
-    """Finds what the guard calls unsafe. The span is the text, or a part of a long one; the score is the probability
-    that the guard's answer begins with `unsafe`. The text is shown as a user's turn, in the guard's own template.
-
-    It raises what the model's engine cannot do, and NoAnswer where the model says neither word: the text is then held.
-    As thread-safe as the engine.
+    """A detector that finds what a guard calls unsafe; the score is the probability that its answer begins with
+    `unsafe`. Raises what the engine cannot do, and NoAnswer where the model says neither word.
     """
 
     name = "guard"

@@ -86,11 +86,8 @@ class Example(Value):
 
 
 def train(examples: Sequence[Example], vectors: NDArray[np.float32], embedder: str) -> Trained:
-    """Return a head for each category with enough examples. Raise ConfigurationError where no category has enough.
-
-    `vectors` has a row for each example, made by the embedder of this id. Figures are from heads that were trained
-    without the sources that they were asked about: rows of one source are alike, and a random split would flatter.
-    Siblings of one template count as one source.
+    """Return a head for each category with enough examples. `vectors` has a row for each example; figures come from
+    sources that training left out. Raise ConfigurationError where no category has enough.
     """
     origin = np.array(origins([example.text for example in examples], [example.source for example in examples]))
     figures: dict[str, Figures] = {}

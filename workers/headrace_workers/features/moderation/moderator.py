@@ -164,12 +164,8 @@ def warm_up(moderator: Moderator) -> None:
 
 
 def build_moderator(policy_path: Path | None = None, aids: Aids | None = None) -> PolicyModerator:
-    """Return a moderator with every detector of headrace, for the policy in a file, or the default one.
-
-    Detectors that the policy names use `aids`.
-
-    Cheap: libraries and models load with the first text, or by `warm_up()`. ConfigurationError when policy or
-    blocklist are wrong.
+    """Return a moderator with every detector of headrace, for the policy in a file, or the default one. Libraries and
+    models load with the first text, or by `warm_up()`. Raise ConfigurationError when policy or blocklist are wrong.
     """
     return with_policy(shipped_detectors(), load_policy(policy_path), aids)
 
@@ -303,11 +299,8 @@ def _ends(answer: "Future[_Verdicts]", seconds: float) -> bool:
 
 
 class BoundedModerator:
-    """Asks another moderator in a thread of its own, and waits no longer than `seconds`, and one more for each 10,000
-    characters. Thread-safe.
-
-    A group that comes to no end is asked about text by text, so that only those are held on which it hangs. A thread
-    cannot be stopped: one that hangs is left alone.
+    """A moderator that asks another one in a thread, and waits no longer than `seconds`, and one more for each 10,000
+    characters; a group that hangs is asked again text by text. Thread-safe.
     """
 
     def __init__(

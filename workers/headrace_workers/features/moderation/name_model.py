@@ -1,7 +1,5 @@
-"""Names of people found by a language model: a token classifier as ONNX, such as Rampart, on this machine.
-
-A model cannot tell a customer's name from a minister's. Unless it is asked to look everywhere, its names count only
-where the text speaks of somebody it knows: after a word such as "name", "called" or "dear", of a relative, a customer.
+"""Names of people found by a token classifier as ONNX on this machine. Unless it looks everywhere, a name counts only
+after words such as "called" or "dear".
 """
 
 import json

@@ -18,10 +18,8 @@ REGENERATE: Final = "regenerate"  # in a policy file: an answer that would be bl
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The action for findings of one category whose score is at least `min_score`.
-
-    It applies if `detectors` of them agree on a span. Spans that match `allowed` are exempt: texts without regard to
-    case, which may begin or end with a `*`. `again`: an answer that would be blocked is first made again by its model.
+    """The action for findings of one category whose score is at least `min_score`, if `detectors` of them agree on a
+    span. `allowed` texts are exempt; `again`: the model first makes a blocked answer again.
     """
 
     action: Action

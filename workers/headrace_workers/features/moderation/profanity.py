@@ -1,8 +1,5 @@
-"""Profanity and insults: the linear classifier of alt-profanity-check, over the words of all texts at once.
-
-The package asks scikit-learn for one probability a text. An insult in a long answer would be diluted, and a thousand
-sentences cost it 10 ms; here the same numbers come from a few numpy operations (a test compares the two). Its weights
-are in `profanity_weights.json.gz`, which `make profanity-weights` exports.
+"""Profanity and insults: the linear classifier of alt-profanity-check, over the words of all texts at once. `make
+profanity-weights` exports its weights.
 """
 
 import gzip

@@ -57,10 +57,8 @@ _GAP = re.compile(r"\s{16,}")  # nothing that detectors look for goes across suc
 
 
 def windows(text: str) -> Iterator[tuple[int, str]]:
-    """Yield pieces of the text with their offsets. A text of at most `SIZE` characters without wide gaps is one piece.
-
-    Runs of 16 or more white space characters separate pieces: patterns with several optional spaces in a row are
-    cubic in them. Longer stretches are cut at white space where there is some near, with an overlap.
+    """Yield pieces of the text with their offsets. Wide gaps separate pieces (some patterns are cubic in white space);
+    longer stretches than `SIZE` are cut with an overlap.
     """
     start = 0
     for gap in _GAP.finditer(text):

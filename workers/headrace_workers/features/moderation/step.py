@@ -51,10 +51,8 @@ def always() -> object:
 
 
 class SeenPrompts:
-    """The parts of conversations that passed, by digests of a tenant and its turns from the first on. Thread-safe.
-
-    Nobody can say so of a text: only what this process itself let pass is known. `standing` is another object from when
-    on the policy, or a file that it names, is another: from then on nothing is known any more.
+    """The parts of conversations that this process let pass, by digests of a tenant and its turns. Thread-safe. When
+    `standing` changes, it forgets them all.
     """
 
     def __init__(self, standing: Callable[[], object] = always) -> None:
@@ -98,16 +96,9 @@ class SeenPrompts:
 def screen(
     tasks: Sequence[Task], *, screener: Moderator, seen_prompts: SeenPrompts, trusts_system: Callable[[str], bool]
 ) -> list[Outcome]:
-    """Screen the prompt of each task; the i-th outcome belongs to the i-th task.
-
-    Every turn is the caller's word and is looked at, whatever its role: a caller may write what it likes into a turn of
-    the system or the assistant, and so are descriptions of tools. The system's turns, and the tools, of tenants that
-    `trusts_system` names are not. A conversation that
-    goes on from one that passed here is looked at from there on.
-
-    A job whose prompt the policy blocks ends here, and its receipt says so. One that is to be reviewed, or that nobody
-    could look at, is held. Every other job goes on unchanged: nothing is redacted in a prompt. Text that is added to it
-    later is screened, too.
+    """Screen the prompt of each task; the i-th outcome belongs to the i-th task. Every turn is looked at, but for the
+    system's of tenants that `trusts_system` names. A blocked prompt ends its job; one to be reviewed, or that nobody
+    could look at, is held.
     """
     jobs = {index: task.job for index, task in enumerate(tasks) if isinstance(task.job, GenerationJob | DecisionJob)}
     turns = {index: brought(job, trusts_system(job.tenant)) for index, job in jobs.items()}
@@ -123,17 +114,8 @@ def screen(
 
 
 def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries = UNMARKED) -> list[Outcome]:
-    """Moderate the output of each task, or the text that it brings; the i-th outcome belongs to the i-th task.
-    `canaries` know the instructions of an output's model.
-
-    The cache may share an answer from here on, if it is allowed unchanged.
-
-    An answer marked `review` is held until a person has decided; a text that a job brings is only marked. An answer
-    that its model is to write again sends the job back. A text that a person wrote instead of a held one comes back
-    here as the job's output.
-
-    A text that the moderator cannot decide about is held until it can, whatever the category of the error: it is never
-    passed on unmoderated.
+    """Moderate the output of each task, or the text that it brings; the i-th outcome belongs to the i-th task. An
+    answer marked `review`, and any text that the moderator cannot decide about, is held: nothing passes unmoderated.
     """
     corrected = {index: Done(output, to=MODERATE) for index, task in enumerate(tasks) if (output := by_person(task))}
     texts = {

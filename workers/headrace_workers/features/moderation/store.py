@@ -22,11 +22,8 @@ PAGE: Final = 500  # rows with texts that are in memory at once
 
 
 def note(connection: Connection, versions: Mapping[str, str], refused: str | None, *, switched: bool) -> int:
-    """Record the policies that a worker uses, publish an event for each change, and return how many events there are.
-
-    `versions` are by tenant; "" stands for all tenants without a policy of their own. `switched` says that the worker
-    used other versions before. `refused` is the reason why the policy file as it is now cannot be used. The first
-    policy of a ledger is no change.
+    """Record the policies that a worker uses (`versions` by tenant, "" for all others), publish an event for each
+    change, and return how many. `refused` is the reason why the policy file cannot be used.
     """
     alone(connection, KEY)
     rows = connection.execute(select(POLICIES)).all()

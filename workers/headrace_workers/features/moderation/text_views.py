@@ -155,10 +155,8 @@ _LATIN: Final = _Latin()
 
 
 def without_lookalikes(text: str) -> str | None:
-    """Return the text with Latin letters in place of characters that only look Latin; None where it has none.
-
-    A word is folded that mixes them with Latin letters, or is made of nothing else. One that is all Cyrillic, say, is
-    folded only if every letter of it looks Latin, and most of the text is Latin: a Russian text stays Russian.
+    """Return the text with Latin letters in place of characters that only look Latin; None where it has none. A word
+    without Latin letters is folded only if every letter looks Latin, in a mostly Latin text.
     """
     if text.isascii() or not _SCRIPTS.search(text):
         return None

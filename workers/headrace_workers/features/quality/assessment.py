@@ -1,8 +1,4 @@
-"""The assessment of a criterion's verdicts by people's labels of some of them.
-
-Items are jobs. An item's label is the mean of what people said of it; where they contradict each other evenly, it is
-neither right nor wrong, and counts for the mean alone. Where there is no number, there is a reason.
-"""
+"""The assessment of a criterion's verdicts by people's labels. Where there is no number, there is a reason."""
 
 import math
 from collections import Counter, defaultdict
@@ -42,11 +38,7 @@ class Drift:
 
 def drift(before: tuple[int, int], fresh: tuple[int, int], alpha: float = 0.05) -> Drift:
     """Return the drift from the labels before to the fresh ones: how many said that the verdict was wrong, and of how
-    many.
-
-    The labels before are fixed (Clopper and Pearson's bounds). Fresh ones may be looked at after each label: their
-    bounds hold at all times at once (`calibration.sequence`). Labels are drawn as verdicts come; where some are more
-    likely to be drawn, ask for each such stratum by itself. Raises ValueError for impossible counts.
+    many. Raises ValueError for impossible counts.
     """
     (was_wrong, had), (wrong, of) = before, fresh
     if not (0 <= was_wrong <= had and 0 <= wrong <= of):
@@ -83,11 +75,8 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Queued:
-    """The draws of a review queue, with a row an item; 0 where it drew none.
-
-    `asked` is the probability with which an item was drawn, `labelled` that with which it was drawn and labelled: the
-    first, times the response rate of its class. `missing` counts what was drawn and has no label, by what became of it.
-    `silent` are the rules, with how many items each drew, of which nobody labelled any.
+    """The draws of a review queue, with a row an item; 0 where it drew none. `missing` counts the drawn items without a
+    label by their state; `silent` are the rules without any label.
     """
 
     asked: Floats
@@ -98,13 +87,8 @@ class Queued:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Labelled:
-    """All verdicts of one kind, and the labels of some.
-
-    `machine` has a row an item, NaN where there is no verdict. Of each label: `item` is the row, `value` from 0 to 1,
-    `who` a number for each person, `said_at` when (ms), and `probability` that with which its item was drawn, or NaN; 0
-    where a review queue drew it (`queued`).
-    `judged` has a row an item, too: with which probability it was drawn to be judged; None where all are.
-    `not_judged` counts items without a verdict by the code of the reason, where that is known.
+    """All verdicts of one kind, one row an item (`machine`, NaN for none; `judged`, the probability of being judged),
+    and the labels of some: row, value (0 to 1), person, time (ms) and `probability` (NaN: unknown, 0: `queued`).
     """
 
     machine: Floats
@@ -120,13 +104,8 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """The results of an assessment.
-
-    `contested` counts items that people disagree about; `among_people` is Krippendorff's α. `missing` counts items that
-    a review queue drew and nobody labelled.
-
-    `rates` are of a verdict of yes against labels of yes; `mean` is the true mean over all items, and `bounds` are
-    where it would be if people found all missing items wrong, or all right.
+    """The results of an assessment. `rates` are of a verdict of yes against labels of yes; `mean` is the true mean, and
+    `bounds` are where it would be if people found all missing items wrong, or all right.
     """
 
     labels: int
@@ -191,10 +170,8 @@ def corrected_mean(of: Labelled, level: float = 0.95) -> Corrected | Undefined:
 
 
 def mean_bounds(of: Labelled, level: float = 0.95) -> Interval | None:
-    """Return from where to where the mean goes, with its error, if people found all items wrong, or all right, that a
-    review queue drew and nobody labelled; None without such items.
-
-    Nothing is assumed about who labels what.
+    """Return the bounds of the mean if people found all items wrong, or all right, that a review queue drew and nobody
+    labelled; None without such items.
     """
     if of.queued is None or not of.queued.missing or (~np.isnan(of.probability)).sum() < len(of.probability):
         return None
@@ -373,10 +350,8 @@ _LABELLED: Final = "labelled"  # the state of what is not missing
 
 
 def _draws(samples: Sequence[Sampled], labelled: Collection[str]) -> tuple[list[Sampled], set[str]]:
-    """Return what counts of a queue's draws, each job once a rule, and the jobs of which none does: held jobs, where
-    nobody labelled any. The mean is that of the others then.
-
-    A rule that drew next to nothing does not count before somebody labels it.
+    """Return the draws that count, each job once a rule, and the jobs for which none does. A rule that drew next to
+    nothing counts only once somebody labels it.
     """
     found: dict[tuple[str, str], Sampled] = {}
     for sample in samples:

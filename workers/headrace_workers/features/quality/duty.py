@@ -1,6 +1,4 @@
-"""The computation of pass rates by one bridge at intervals; readers get the stored result.
-
-Labels and verdicts are read whole, so only the newest jobs of tenants with labels are used. NumPy is imported only
+"""The computation of pass rates by one bridge at intervals; readers get the stored result. NumPy is imported only
 there.
 """
 

@@ -34,10 +34,8 @@ VerdictKey = tuple[str, str]  # kind, about
 
 
 class Verdict(NamedTuple):
-    """A verdict about a job by a criterion, or for a category. `value` is None where it could not be judged.
-
-    `version` is that of a criterion with a name; `probability` that with which the job was drawn to be judged, None
-    where all are. `not_judged` is the code of why there is no value, as long as the job is known.
+    """A verdict about a job by a criterion, or for a category. `value` is None where it could not be judged;
+    `probability` is None where all jobs are judged.
     """
 
     job_id: str
@@ -50,11 +48,7 @@ class Verdict(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """An answer that a review queue drew for people to look at.
-
-    `rule` is its stratum, `probability` that with which it was drawn. `state` says what became of it, in a word: it
-    matters where there is no label.
-    """
+    """An answer that a review queue drew for labels: `rule` is its stratum, `state` says what became of it."""
 
     item: str
     job_id: str

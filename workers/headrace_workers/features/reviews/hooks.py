@@ -1,8 +1,4 @@
-"""Entry into the review queue, and the end of items without enough decisions.
-
-Held steps enter in the transaction that holds them, and ended answers in the accounting, some minutes after their end:
-nothing is added to a job's own path.
-"""
+"""Entry into the review queue, and the end of items without enough decisions. Nothing is added to a job's own path."""
 
 import hashlib
 import logging
@@ -302,11 +298,8 @@ def _count(connection: Connection, counts: Mapping[tuple[str, str], Counter[str]
 
 
 def enter_by_hand(connection: Connection, tenant: str, job_id: str) -> str:
-    """Enter an ended answer of a tenant that a person sends, before all that were drawn; return the id of its item, or
-    of the one that is open already. Raise NoSuchItem where there is no such job, and Conflict where nobody can be asked
-    about it.
-
-    Its probability is 0: nobody drew it, and its labels count in no estimate.
+    """Enter an ended answer of a tenant that a person sends; return the id of its open item. Its labels count in no
+    estimate. Raise NoSuchItem where there is no such job, and Conflict where nobody can be asked about it.
     """
     items, columns = REVIEW_ITEMS.c, (JOBS.c[name] for name in ("state", "replays", "application", "terminal"))
     query = select(*columns).where(JOBS.c.id == job_id, JOBS.c.tenant == tenant, JOBS.c.subject.is_(None))
@@ -411,10 +404,8 @@ def close_of_jobs(connection: Connection, job_ids: Sequence[str]) -> None:
 
 
 def forget_items(connection: Connection, _older_than_ms: int) -> bool:
-    """Forget a bounded number of items of long ago that nobody decided about, and counts of as long ago; return True if
-    there may be more.
-
-    They are kept as long as verdicts without a label: until then they count as missing.
+    """Forget a bounded number of old items that nobody decided about, and counts of as long ago; return True if there
+    may be more.
     """
     before = now_ms() - KEPT_MS
     old = lock_some(connection, REVIEW_ITEMS.c.id, IS_UNASKED & (REVIEW_ITEMS.c.ended_at < before))

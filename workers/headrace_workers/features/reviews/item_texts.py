@@ -91,10 +91,8 @@ class AskedCriterion(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """Texts of an item that a person sees.
-
-    `context` is the text that the output of an evaluation job rests on. Of a held job, `reason` says what is asked.
-    `verdict` is that of moderation, with spans in characters of the text `of_text`, where that is not the answer.
+    """Texts of an item that a person sees. Of a held job, `reason` says what is asked; the spans of `verdict` are in
+    characters of `of_text`, where that is not the answer.
     """
 
     turns: tuple[Message, ...]

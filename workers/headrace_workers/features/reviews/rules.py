@@ -204,10 +204,8 @@ def rule_of(rules: Sequence[ReviewRule], tenant: str, receipt: Mapping[str, Any]
 
 
 def drawn(rule: ReviewRule, job_id: str) -> Stratum | None:
-    """Return the stratum of an answer that belongs to a rule, if it is in the rule's share of all.
-
-    It depends on a hash of the rule's name and the job's id: it is the same everywhere, and a larger share holds a
-    smaller one.
+    """Return the stratum of an answer if it is in the rule's share, by a hash of the rule's name and the job's id: a
+    larger share holds a smaller one.
     """
     digest = hashlib.sha256(f"review\n{rule.name}\n{job_id}".encode()).digest()
     if int.from_bytes(digest[:8]) >= rule.share * _WHOLE:

@@ -1,7 +1,5 @@
-"""Review items in the ledger: who is given which, and what people decide about them.
-
-Lock order: the item's job, its step, the item; then the rest in the order of `completion.py`. A transaction that
-changes an assignment or a decision locks the item first, so that rows read after the lock do not change.
+"""Review items in the ledger. Lock order: the item's job, its step, the item; then the rest in the order of
+`completion.py`.
 """
 
 import secrets

@@ -188,11 +188,8 @@ _CHANGED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """The probability that a sentence is supported, and the worst doubt, in words that quote nothing of the evidence:
-    no moderator has seen them.
-
-    `checked` says that the evidence lacks what the sentence says: a number, a unit, a name, or most of its words. Any
-    other doubt is a hint.
+    """The probability that a sentence is supported, and the worst doubt, in words that quote nothing of the evidence.
+    `checked`: the evidence lacks what the sentence says; any other doubt is a hint.
     """
 
     probability: float

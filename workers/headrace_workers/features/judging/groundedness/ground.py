@@ -24,10 +24,8 @@ _AS_NEAR: Final = 1e-3  # cosine: what is computed in another group differs in t
 
 @dataclass(frozen=True, slots=True)
 class Unsupported:
-    """A sentence of the answer, from `start` to `stop` (characters), how likely it is supported, and why not.
-
-    One that is not `checked` is a hint for people: the score does not count it. `cites` says that its citation is
-    wrong, whatever else supports it.
+    """A sentence of the answer, from `start` to `stop` (characters), how likely it is supported, and why not. One that
+    is not `checked` is a hint; `cites` says that its citation is wrong.
     """
 
     start: int
@@ -69,14 +67,8 @@ class Groundedness:
 def ground(
     answer: str, given: Sequence[str], embedder: Embedder, *, numbered: bool = False, most_claims: int = 0
 ) -> Groundedness:
-    """Return the groundedness of each sentence of the answer in these texts, in whatever words, and the first
-    `most_claims` with what is nearest to them.
-
-    Where they are `numbered`, from 1, a sentence that cites some must be supported by one of those.
-
-    Questions, and sentences of small words alone, say nothing. Checked are numbers, units and names that are nowhere in
-    the texts, sentences of another matter, and citations. Denials, swapped roles and inventions within the topic are
-    not: what speaks for one of them is a hint.
+    """Return the groundedness of each sentence of the answer in these texts, and the first `most_claims` with what is
+    nearest to them. In `numbered` texts (from 1), a sentence must be supported by those that it cites.
     """
     claims = [each for each in sentences(answer) if _says_something(each)]
     read_, beyond = claims[:MOST_SENTENCES], len(claims[MOST_SENTENCES:])
