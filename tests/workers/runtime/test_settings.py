@@ -34,7 +34,7 @@ def test_defaults_need_three_addresses():
 
 def test_everything_can_be_set(tmp_path):
     given = {
-        "HEADRACE_LEASE": "2.5", "HEADRACE_QUANTUM": "0.5", "HEADRACE_GROUP_SIZE": "8", "HEADRACE_QUEUE_DEPTH": "3",
+        "HEADRACE_LEASE": "2.5", "HEADRACE_QUANTUM": "0.5", "HEADRACE_GROUP_SIZE": "8",
         "HEADRACE_MAX_ATTEMPTS": "4", "HEADRACE_MAX_CRASHES": "5", "HEADRACE_MAX_ACTIVE": "6",
         "HEADRACE_RETENTION": "7", "HEADRACE_LONGEST_RUN": "8.5",
         "HEADRACE_INTER_THREADS": "2", "HEADRACE_JUDGE_MODEL": "big", "HEADRACE_POLICY": "p.yaml",

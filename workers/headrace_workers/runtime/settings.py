@@ -124,11 +124,6 @@ class Settings(Variables):
         read_by="workers",
     )
     group_size: int = number(64, "Most steps of one group.", read_by="bridges", ge=1, le=10_000)
-    queue_depth: int = number(
-        2,
-        "Groups that wait in Redis, for each queue and lane. More keep workers busy, and age there.",
-        read_by="bridges and workers",
-    )
     max_attempts: int = number(
         8, "Runs of one step before a transient failure is final.", read_by="workers", ge=1, le=10_000
     )

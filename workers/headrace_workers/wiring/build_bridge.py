@@ -28,6 +28,7 @@ from headrace_workers.runtime.bridge.reap import Reap, StageSkipper
 from headrace_workers.runtime.bridge.relay import Relay
 from headrace_workers.runtime.health.writes import Writes
 from headrace_workers.runtime.settings import Settings
+from headrace_workers.runtime.wire.assignment import QUEUE_DEPTH
 from headrace_workers.runtime.wire.hints import Broadcast, Hint, HintListener, HintReceiver, Notifier
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 from headrace_workers.wiring.parts import admission_parts, assigner_of, follow_up, pipeline_of, task_queue
@@ -167,7 +168,7 @@ def _dispatch(shared: _Shared) -> Dispatch:
         bridge=shared.name,
         lease_ms=settings.lease_ms,
         group_size=settings.group_size,
-        depth=settings.queue_depth,
+        depth=QUEUE_DEPTH,
         linger_ms=_LINGER_MS,
         limits=shared.breakers.groups,
     )

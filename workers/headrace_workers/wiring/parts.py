@@ -18,7 +18,7 @@ from headrace_workers.features.spend.settings import SpendSettings
 from headrace_workers.models.embedders.load_embedder import ServedEmbedder
 from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.settings import ModelSettings, Settings
-from headrace_workers.runtime.wire.assignment import Assigner, FollowUp
+from headrace_workers.runtime.wire.assignment import QUEUE_DEPTH, Assigner, FollowUp
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 
@@ -61,8 +61,7 @@ def assigner_of(
     settings: Settings, ledger: Ledger, tasks: TaskQueue, sender: str, sent: Callable[[Claim], object] | None = None
 ) -> Assigner:
     """Return the sender of claims to workers. `sent` is called with each."""
-    depth, lease_ms = settings.queue_depth, settings.lease_ms
-    return Assigner(ledger=ledger, tasks=tasks, sender=sender, depth=depth, lease_ms=lease_ms, sent=sent)
+    return Assigner(ledger=ledger, tasks=tasks, sender=sender, depth=QUEUE_DEPTH, lease_ms=settings.lease_ms, sent=sent)
 
 
 def follow_up(settings: Settings, ledger: Ledger, assigner: Assigner, *, believed: float = 0.0) -> FollowUp:

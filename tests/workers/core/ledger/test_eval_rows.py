@@ -298,7 +298,7 @@ def test_bounds_count_what_is_the_tenants_own(ledger, runs):
     with pytest.raises(TooManyEvals) as told:
         start(ledger, "run_4", "eval_1", runs=2)
     assert str(told.value) == (
-        "the tenant a has 2 runs of evals that have not ended, and may have 2 (HEADRACE_MAX_EVAL_RUNS): "
+        "the tenant a has 2 runs of evals that have not ended, and may have 2 at a time: "
         "wait for one to end, or cancel one"
     )
     kept = ledger.read(select(EVALS.c.bytes).where(EVALS.c.tenant == "a").union_all(

@@ -64,8 +64,8 @@ def test_a_price_that_nobody_knows_is_not_known(tmp_path: Path):
 
 def test_a_machine_of_ours_costs_by_the_hour(tmp_path: Path):
     make_echo_model(tmp_path)
-    here = prices(tmp_path, LUNA.format(context=1_000), machine_price=0.36, machine_seconds=10)
-    assert here.price("echo") == here.price("near") == Price("USD", hour=360_000, longest_ms=10_000)
+    here = prices(tmp_path, LUNA.format(context=1_000), machine_price=0.36)
+    assert here.price("echo") == here.price("near") == Price("USD", hour=360_000, longest_ms=60_000)
 
 
 def test_models_toml_sets_the_price_of_any_model_and_is_followed(tmp_path: Path):

@@ -16,9 +16,6 @@ class EvalSettings(Variables):
         read_by="gateways",
         ge=0,
     )
-    max_eval_runs: int = number(
-        20, "Runs of evals of a tenant that have not ended. 0: any number.", read_by="gateways", ge=0
-    )
     max_eval_bytes: int = number(
         5_000_000_000,
         "Bytes that a tenant's evals, their runs, rows and results may keep in the ledger, from which on no more "

@@ -53,7 +53,7 @@ def check_run(connection: Connection, tenant: str, bounds: EvalBounds) -> None:
     if bounds.runs and there >= bounds.runs:
         raise TooManyEvals(
             f"the tenant {tenant} has {there:,} runs of evals that have not ended, and may have {bounds.runs:,} "
-            "(HEADRACE_MAX_EVAL_RUNS): wait for one to end, or cancel one"
+            "at a time: wait for one to end, or cancel one"
         )
     check_bytes(connection, tenant, bounds.bytes)
 

@@ -21,6 +21,7 @@ from headrace_workers.features.files.store.files import FileBounds, Growth, NewF
 from headrace_workers.features.files.store.stored import NO_BOUNDS, StoredFiles
 from headrace_workers.runtime.settings import Settings
 
+_MAX_UPLOADS: Final = 100  # of a tenant, pending at a time
 _TRIES = 3  # a file that grows fast replaces its last object now and then
 
 BATCH_INPUT: Final = "batch"  # the purpose of a file whose lines are counted
@@ -342,7 +343,7 @@ def _chunks(stream: io.RawIOBase) -> Iterator[bytes]:
 def files_in(settings: Settings, ledger: Ledger) -> Files:
     """Return this deployment's files. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
     own = settings.of(FileSettings)
-    bounds = FileBounds(own.max_file_bytes, own.max_uploads)
+    bounds = FileBounds(own.max_file_bytes, _MAX_UPLOADS)
     return Files(ledger.of(StoredFiles), Store.at(own.place(settings.home)), bounds)
 
 

@@ -26,12 +26,6 @@ class FileSettings(Variables):
         ge=0,
         le=MOST_BYTES,
     )
-    max_uploads: int = number(
-        100,
-        "Pending uploads of a tenant. 0: any number.",
-        read_by="bridges, gateways and workers that recall",
-        ge=0,
-    )
 
     def place(self, home: Path) -> str:
         """Return where files lie, for a deployment with this home."""

@@ -15,6 +15,8 @@ from headrace_workers.models.registry import ModelCard, Registry
 _SNAPSHOT: Final = "public_prices.json"
 _MICRO: Final = 1_000_000
 _MOST_KEPT: Final = 10_000
+# Seconds of the machine that one call of an own model is charged for at most, and that a budget reserves for it.
+_MACHINE_SECONDS: Final = 60
 
 
 def money(amount: int) -> str:
@@ -100,7 +102,7 @@ class DeploymentPrices:
 
     def _set(self, entry: CataloguePrice) -> Price:
         cached = entry.input if entry.cached is None else entry.cached
-        longest = self._settings.machine_seconds if entry.longest is None else entry.longest
+        longest = _MACHINE_SECONDS if entry.longest is None else entry.longest
         return Price(
             self._settings.currency,
             micro(entry.input),
@@ -114,7 +116,7 @@ class DeploymentPrices:
         hour = self._settings.machine_price
         if hour is None:
             return None
-        return Price(self._settings.currency, hour=micro(hour), longest_ms=int(self._settings.machine_seconds * 1000))
+        return Price(self._settings.currency, hour=micro(hour), longest_ms=int(_MACHINE_SECONDS * 1000))
 
     def _of_provider(self, card: ModelCard) -> Price | None:
         public = snapshot()

@@ -27,10 +27,3 @@ class SpendSettings(Variables):
         ge=0,
         le=1_000_000,
     )
-    machine_seconds: float = number(
-        60.0,
-        "Seconds of the machine that one call of your own model is charged for at most. Under a budget they are "
-        "reserved for each call.",
-        read_by=_READ_BY,
-        le=86_400,
-    )

@@ -66,9 +66,7 @@ def _stages(_settings: "Settings | None") -> "Sequence[Stage]":
 def _follows(settings: "Settings", ledger: "Ledger", believed: float) -> "UnitsOf":
     from headrace_workers.features.webhooks.telling import Telling, Wording
 
-    return Telling(
-        ledger, Wording(settings.of(WebhookSettings).webhook_bytes, settings.of(GatewaySettings).public_url), believed
-    ).units
+    return Telling(ledger, Wording(base=settings.of(GatewaySettings).public_url), believed).units
 
 
 def _parts(worker: "WorkerParts") -> Mapping[str, Callable[[], Any]]:

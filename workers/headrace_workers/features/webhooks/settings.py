@@ -3,8 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-from headrace_schemas.callback import MAX_BODY
-from headrace_workers.core.environment import Variables, number, parsed, secret, variable
+from headrace_workers.core.environment import Variables, parsed, secret, variable
 from headrace_workers.features.webhooks.signing import sealing_keys
 from headrace_workers.features.webhooks.targets import DEFAULT_PORTS, Network, Reach, networks_of, ports_of
 
@@ -44,7 +43,6 @@ class WebhookSettings(Variables):
         "`loopback`: http may go to this machine's own addresses, for development.",
         read_by=_READ_BY,
     )
-    webhook_bytes: int = number(MAX_BODY, "Most bytes of one webhook's body.", read_by="bridges and workers")
 
     @property
     def reach(self) -> Reach:

@@ -19,6 +19,7 @@ from headrace_workers.core.log import Action, log
 from headrace_workers.runtime.wire.taskqueue import TaskQueue
 
 COMPANY = 8  # steps of the batch lane that wait for no others: a message and two transactions for fewer are dear
+QUEUE_DEPTH = 2  # groups that wait in Redis, for each queue and lane: more would age there
 _OUTAGE_SECONDS = 10.0  # without asking a Redis that did not answer: callers have other things to do
 
 

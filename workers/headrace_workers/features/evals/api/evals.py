@@ -43,6 +43,8 @@ from headrace_workers.http.services import Services, Wired
 from headrace_workers.models.structured.schemas import check_format
 from headrace_workers.runtime.settings import GatewaySettings
 
+_MAX_RUNS = 20  # of a tenant, that have not ended
+
 router = APIRouter(tags=["evals"], route_class=JSONRoute)
 
 Reads = Annotated[Caller, needs(EVALS_READ)]
@@ -144,11 +146,7 @@ def check_models(services: Services, tenant: str, named: Mapping[str, str]) -> N
 def bounds_of(services: Services) -> EvalBounds:
     """Return how many evals, and how much of them, a tenant may have."""
     settings = services.settings.of(EvalSettings)
-    return EvalBounds(
-        settings.max_evals,
-        settings.max_eval_runs,
-        settings.max_eval_bytes,
-    )
+    return EvalBounds(settings.max_evals, _MAX_RUNS, settings.max_eval_bytes)
 
 
 def no_eval() -> Refusal:

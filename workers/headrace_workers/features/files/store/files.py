@@ -100,7 +100,7 @@ def check_bounds(connection: Connection, tenant: str, size: int, bounds: FileBou
     if uploads and bounds.uploads and open_uploads + uploads > bounds.uploads:
         raise TooManyFiles(
             f"the tenant {tenant} has {open_uploads:,} uploads pending, and may have {bounds.uploads:,} "
-            "(HEADRACE_MAX_UPLOADS): complete or cancel some"
+            "at a time: complete or cancel some"
         )
     kept = select(func.coalesce(func.sum(FILES.c.size), 0)).where(FILES.c.tenant == tenant)
     there = int(connection.execute(kept).scalar_one()) + announced
