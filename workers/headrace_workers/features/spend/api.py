@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from headrace_workers.features.spend.feature import USAGE_READ
-from headrace_workers.features.spend.store import Spending, Usage
+from headrace_workers.features.spend.store import DayShape, Spending, Usage
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import ANSWERS, Refusal, Why
 from headrace_workers.http.services import Wired
@@ -17,18 +17,6 @@ router = APIRouter(tags=["usage"])
 _FIRST_DAY: Final = date(1970, 1, 1)
 _USUAL_DAYS: Final = 30
 _MOST_DAYS: Final = 366
-
-
-class DayShape(BaseModel):
-    """Usage of the jobs that ended on a day (UTC). `model` is null where none answered, as for evaluations."""
-
-    day: date = Field(description="The day, UTC.")
-    kind: str = Field(description="The kind of job.")
-    model: str | None = Field(description="The model that answered, if one did.")
-    application: str | None = Field(description="The application with its version, such as ticket-triage@3, if any.")
-    jobs: int = Field(description="Jobs that ended.")
-    prompt_tokens: int = Field(description="Tokens read.")
-    completion_tokens: int = Field(description="Tokens written.")
 
 
 class CostShape(BaseModel):
@@ -77,7 +65,7 @@ async def show(
         services.ledger.of(Spending).spent, ("day", "model", "application"), first, last, caller.tenant
     )
     return UsageShape(
-        data=[DayShape.model_validate(row, from_attributes=True) for row in rows],
+        data=rows,
         costs=[CostShape.model_validate(row, from_attributes=True) for row in spent],
         counted_until=datetime.fromtimestamp(until / 1000, UTC),
     )

@@ -1,6 +1,6 @@
 """`headrace limits` and `headrace cost`: the tokens and the money that tenants may use, and what models cost."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal, Self
 
 import typer
@@ -17,26 +17,9 @@ from headrace_workers.features.access.store.quota_rows import Period, Quota, Uni
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.spend.prices import DeploymentPrices, micro, money
 from headrace_workers.features.spend.settings import SpendSettings
-from headrace_workers.features.spend.store import By, Spending
+from headrace_workers.features.spend.store import By, CostRow, Spending
 from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.settings import home_of
-
-
-class CostRow(BaseModel):
-    """Cost of models' calls, in millionths of the currency. `unknown_calls` are those whose price is not known:
-    `amount` says nothing of them. `bound` is the part of the amount that is the most that calls may have cost, because
-    nobody knows what they used.
-    """
-
-    tenant: str | None = None
-    day: date | None = None
-    model: str | None = None
-    application: str | None = None
-    calls: int
-    amount: int
-    currency: str | None
-    unknown_calls: int
-    bound: int
 
 
 class Limit(BaseModel):
@@ -215,8 +198,7 @@ def cost(
     names = _names(by)
     today = datetime.now(UTC).date()
     first = today - timedelta(days=days - 1)
-    found, _ = need_ledger().of(Spending).spent(names, first, today, tenant)
-    rows = [CostRow.model_validate(row, from_attributes=True) for row in found]
+    rows, _ = need_ledger().of(Spending).spent(names, first, today, tenant)
     if as_json:
         for row in rows:
             put_view(row)

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final, Literal
 
+from pydantic import BaseModel, Field
 from sqlalchemy import BigInteger, Column, Connection, Integer, String, Table, func, select, update
 
 from headrace_schemas.events import made_in
+from headrace_workers.core.fields import copied
 from headrace_workers.core.ledger.accounting import FinishedJob, KnownCost, accounted_until
 from headrace_workers.core.sql.database import insert
 from headrace_workers.core.sql.store import LedgerStore, reads
@@ -49,22 +50,19 @@ _FIRST_DAY: Final = date(1970, 1, 1)
 _USAGE_SUMS = ("jobs", "prompt_tokens", "completion_tokens")
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
-    """The usage of a tenant on a day (UTC). `model` is None where no model answered, `application` where the jobs named
-    none.
-    """
+class DayShape(BaseModel):
+    """Usage of the jobs that ended on a day (UTC). `model` is null where none answered, as for evaluations."""
 
-    day: date
-    kind: str
-    model: str | None
-    application: str | None
-    jobs: int
-    prompt_tokens: int
-    completion_tokens: int
+    day: date = Field(description="The day, UTC.")
+    kind: str = Field(description="The kind of job.")
+    model: str | None = Field(description="The model that answered, if one did.")
+    application: str | None = Field(description="The application with its version, such as ticket-triage@3, if any.")
+    jobs: int = Field(description="Jobs that ended.")
+    prompt_tokens: int = Field(description="Tokens read.")
+    completion_tokens: int = Field(description="Tokens written.")
 
 
-def used(connection: Connection, tenant: str, first: date, last: date) -> tuple[list[Used], int]:
+def used(connection: Connection, tenant: str, first: date, last: date) -> tuple[list[DayShape], int]:
     """Return what a tenant used from one day to another (UTC), and until when (ms) it is counted."""
     query = (
         select(USAGE.c.day, USAGE.c.kind, USAGE.c.model, USAGE.c.application, *(USAGE.c[name] for name in _USAGE_SUMS))
@@ -73,8 +71,8 @@ def used(connection: Connection, tenant: str, first: date, last: date) -> tuple[
     )
     until = accounted_until(connection)
     rows = [
-        Used(_day(day), kind, model or None, application or None, *sums)
-        for day, kind, model, application, *sums in connection.execute(query)
+        copied(DayShape, row, day=_day(row.day), model=row.model or None, application=row.application or None)
+        for row in connection.execute(query)
     ]
     return rows, until
 
@@ -125,27 +123,26 @@ _SPENDING_KEY: Final = ("tenant", "day", "model", "application", "currency")
 _SPENDING_SUMS: Final = ("calls", "amount", "unknown_calls", "bound")
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """Money spent, in micro-units of a currency; without one no price was known. `tenant`, `day` (UTC), `model` and
-    `application` are None where the sum is over all of them; `application` also for jobs that named none. `bound` is
-    the part of the amount that is the most that calls may have cost.
+class CostRow(BaseModel):
+    """Cost of models' calls, in millionths of the currency. `unknown_calls` are those whose price is not known:
+    `amount` says nothing of them. `bound` is the part of the amount that is the most that calls may have cost, because
+    nobody knows what they used.
     """
 
-    tenant: str | None
-    day: date | None
-    model: str | None
-    application: str | None
-    currency: str | None
+    tenant: str | None = None
+    day: date | None = None
+    model: str | None = None
+    application: str | None = None
     calls: int
     amount: int
+    currency: str | None
     unknown_calls: int
     bound: int
 
 
 def spent(
     connection: Connection, by: Sequence[By], first: date, last: date, tenant: str | None = None
-) -> tuple[list[Spent], int]:
+) -> tuple[list[CostRow], int]:
     """Return what was spent from one day to another (UTC), of all tenants or of one, and until when (ms) it is
     counted.
     """
@@ -159,21 +156,17 @@ def spent(
     )
     if tenant is not None:
         query = query.where(SPEND_DAYS.c.tenant == tenant)
-    found = [
-        Spent(
-            tenant=getattr(row, "tenant", None),
-            day=None if "day" not in by else _day(row.day),
-            model=getattr(row, "model", None),
+    rows = [
+        copied(
+            CostRow,
+            row,
+            day=_day(row.day) if "day" in by else None,
             application=getattr(row, "application", None) or None,
             currency=row.currency or None,
-            calls=int(row.calls),
-            amount=int(row.amount),
-            unknown_calls=int(row.unknown_calls),
-            bound=int(row.bound),
         )
         for row in connection.execute(query)
     ]
-    return found, accounted_until(connection)
+    return rows, accounted_until(connection)
 
 
 class Spending(LedgerStore):
