@@ -40,7 +40,7 @@ def pages(ledger: Ledger, wanted: JobFilter) -> Iterator[JobList]:
 
 
 def ids(ledger: Ledger, wanted: JobFilter) -> list[str]:
-    return [line.row.id for page in pages(ledger, wanted) for line in page.jobs]
+    return [row.id for page in pages(ledger, wanted) for row, _ in page.jobs]
 
 
 def test_a_list_is_by_state_tenant_application_and_model(ledger: Ledger):
@@ -77,10 +77,10 @@ def test_pages_leave_nothing_out_and_read_no_more_than_their_bound(
     for ago in range(2_000, 12_000, 1_000):
         ended(ledger, 1, ago=ago)
     found = list(pages(ledger, JobFilter(ENDED, tenant="rare")))
-    assert {line.row.id for page in found for line in page.jobs} == set(wanted)
+    assert {row.id for page in found for row, _ in page.jobs} == set(wanted)
     assert all(page.read <= most and len(page.jobs) <= 2 for page in found)
     if most > len(wanted):  # then no row was at a page's bound, and none is shown twice
-        assert sorted(line.row.id for page in found for line in page.jobs) == sorted(wanted)
+        assert sorted(row.id for page in found for row, _ in page.jobs) == sorted(wanted)
     # Where a page ended at its bound, the address does not tell whose the last row was.
     assert all(page.after is None or page.after.job_id in ("", "~") for page in found if page.stopped)
 
@@ -99,7 +99,7 @@ def test_a_tenant_finds_its_few_jobs_behind_many_of_others(ledger: Ledger, monke
     while ledger.account():
         pass
     found = list(pages(ledger, JobFilter(ENDED, tenant="rare")))
-    assert [[line.row.id for line in page.jobs] for page in found] == [[*new, old[2]], [old[1], old[0]], [old[3]]]
+    assert [[row.id for row, _ in page.jobs] for page in found] == [[*new, old[2]], [old[1], old[0]], [old[3]]]
     assert not any(page.stopped for page in found)
 
 

@@ -3,7 +3,7 @@ rows that a page reads. The ended jobs of a tenant have a table of their own, wh
 with few jobs among millions of others' finds them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
@@ -76,20 +76,12 @@ class JobFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class JobLine:
-    """A job in a list, and the models whose queues it was in."""
-
-    row: Row[Any]
-    models: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class JobList:
-    """A page of a list. `after` leads to older jobs; `read` rows were read for it, and with `stopped` there may be more
-    on what is left unread.
+    """A page of jobs, each with the models whose queues it was in. `after` leads to older jobs; `read` rows were read
+    for it, and with `stopped` there may be more on what is left unread.
     """
 
-    jobs: Sequence[JobLine]
+    jobs: Sequence[tuple[Row[Any], Sequence[str]]]
     after: Place | None
     read: int
     stopped: bool
@@ -167,20 +159,15 @@ def _fits(row: Any, wanted: JobFilter) -> Iterator[ColumnElement[bool]]:
         yield select(STEPS.c.job_id).where(STEPS.c.job_id == row.id, STEPS.c.queue == queue).exists()
 
 
-def _lines(connection: Connection, rows: Sequence[Row[Any]]) -> list[JobLine]:
-    models = _models(connection, (row.id for row in rows))
-    return [JobLine(row, models.get(row.id, ())) for row in rows]
-
-
-def _models(connection: Connection, job_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return the models in whose queues these jobs were, in order."""
-    found: dict[str, set[str]] = {}
-    if ids := list(job_ids):
-        query = select(STEPS.c.job_id, STEPS.c.queue).where(among(connection, STEPS.c.job_id, ids))
+def _lines(connection: Connection, rows: Sequence[Row[Any]]) -> list[tuple[Row[Any], Sequence[str]]]:
+    """Return the jobs, each with the models in whose queues it was, in order."""
+    models: dict[str, set[str]] = {}
+    if rows:
+        query = select(STEPS.c.job_id, STEPS.c.queue).where(among(connection, STEPS.c.job_id, [row.id for row in rows]))
         for job_id, queue in connection.execute(query):
             if model := model_of(queue):
-                found.setdefault(job_id, set()).add(model)
-    return {job_id: tuple(sorted(models)) for job_id, models in found.items()}
+                models.setdefault(job_id, set()).add(model)
+    return [(row, sorted(models.get(row.id, ()))) for row in rows]
 
 
 def note_ended(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
