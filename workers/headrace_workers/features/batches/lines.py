@@ -138,21 +138,15 @@ _WRONG: Final = "invalid_value"
 _FAULT: Final = "internal"
 
 
-@dataclass(frozen=True, slots=True)
-class RequestJobs:
-    """The jobs of a request, and whether a model is to judge their answers."""
-
-    jobs: tuple[NewJob, ...]
-    judged: bool
-
-
 def is_request(line: Mapping[str, Any]) -> bool:
     """Return True where a line is meant as a request, and is no job of headrace."""
     return "body" in line and ("custom_id" in line or "url" in line)
 
 
-def jobs_of_request(line: Mapping[str, Any], number: int, terms: Terms, admit: Admit) -> RequestJobs:
-    """Return the jobs that a line's request becomes. Raise NoJob where it is refused."""
+def jobs_of_request(
+    line: Mapping[str, Any], number: int, terms: Terms, admit: Admit
+) -> tuple[tuple[NewJob, ...], bool]:
+    """Return the jobs of a line's request, and True if a model judges their answers. Raise NoJob if it is refused."""
     request = read(line, number, terms)
     if request.stream:
         raise NoJob("unsupported_parameter", "body.stream: a batch has no streams; leave it out", "body.stream")
@@ -164,7 +158,7 @@ def jobs_of_request(line: Mapping[str, Any], number: int, terms: Terms, admit: A
             jobs.append(admitted_job(kind, encode_given(job), number, terms, admit))
         except NoJob as error:
             raise _as_request(error, request) from None
-    return RequestJobs(tuple(jobs), any(isinstance(job, JudgedJob) and job.asks_judge for job in request.jobs))
+    return tuple(jobs), any(isinstance(job, JudgedJob) and job.asks_judge for job in request.jobs)
 
 
 def _as_request(error: NoJob, request: OpenAIRequest) -> NoJob:
@@ -230,9 +224,8 @@ def admitted(read: Read, terms: Terms, admit: Admit) -> NewLine:
         line = _object(read)
         named = name_of(line)
         if is_request(line):
-            found = jobs_of_request(line, read.number, terms, admit)
-            tokens = _cost(found.jobs, judged=found.judged)
-            return NewLine(read.number, read.end, named, found.jobs, tokens, read.text)
+            jobs, judged = jobs_of_request(line, read.number, terms, admit)
+            return NewLine(read.number, read.end, named, jobs, _cost(jobs, judged=judged), read.text)
         jobs = (_plain(line, read.number, terms, admit),)
     except NoJob as error:
         return NewLine(read.number, read.end, named, code=error.code, reason=str(error), param=error.param)

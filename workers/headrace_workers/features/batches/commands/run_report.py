@@ -18,7 +18,7 @@ from headrace_workers.cli.output import Line, Rows, console, printable, say, tab
 from headrace_workers.cli.receipts import Receipt, causes, checks, row, shorten, verdicts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass
 class StageTime:
     """One stage over many jobs. Times in ms.
 
@@ -26,38 +26,30 @@ class StageTime:
     """
 
     stage: str
-    jobs: int
-    waited_p50_ms: float
-    ran_p50_ms: float
-    busy_ms: float
-    retried: int
+    waited: list[float] = field(default_factory=list)
+    ran: list[float] = field(default_factory=list)
+    busy_ms: float = 0.0
+    retried: int = 0
+    index: int = 0  # in a job's way: an evaluation begins where a generation ends
+
+    def add(self, record: StageRecord, index: int) -> None:
+        """Count one run of the stage."""
+        self.index = max(self.index, index)
+        self.waited.append(record.waited_ms)
+        self.ran.append(record.ran_ms)
+        self.busy_ms += record.ran_ms / record.group_size
+        self.retried += record.attempt > 1
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures for `--json`."""
         return {
             "stage": self.stage,
-            "jobs": self.jobs,
-            "waited_p50_ms": round(self.waited_p50_ms, 1),
-            "ran_p50_ms": round(self.ran_p50_ms, 1),
+            "jobs": len(self.waited),
+            "waited_p50_ms": round(median(self.waited), 1),
+            "ran_p50_ms": round(median(self.ran), 1),
             "busy_ms": round(self.busy_ms, 1),
             "retried": self.retried,
         }
-
-
-@dataclass
-class _Stage:
-    waited: list[float] = field(default_factory=list)
-    ran: list[float] = field(default_factory=list)
-    busy: float = 0.0
-    retried: int = 0
-    place: int = 0  # in a job's way: an evaluation begins where a generation ends
-
-    def add(self, record: StageRecord, place: int) -> None:
-        self.place = max(self.place, place)
-        self.waited.append(record.waited_ms)
-        self.ran.append(record.ran_ms)
-        self.busy += record.ran_ms / record.group_size
-        self.retried += record.attempt > 1
 
 
 class Tally:
@@ -76,7 +68,7 @@ class Tally:
         self.grounded: Counter[str] = Counter()  # of jobs that named a knowledge base: what came of it
         self.prompt_tokens = 0
         self.completion_tokens = 0
-        self._stages: dict[str, _Stage] = {}
+        self._stages: dict[str, StageTime] = {}
         for receipt in receipts:
             self.add(receipt)
 
@@ -104,8 +96,8 @@ class Tally:
             self.checked += bool(found)
             self.failing += bool(no)
             self.failed.update(no)
-        for place, record in enumerate(event.stages):
-            self._stages.setdefault(record.stage, _Stage()).add(record, place)
+        for index, record in enumerate(event.stages):
+            self._stages.setdefault(record.stage, StageTime(record.stage)).add(record, index)
 
     @property
     def jobs(self) -> int:
@@ -120,17 +112,7 @@ class Tally:
     @property
     def stages(self) -> list[StageTime]:
         """Return the stages in the order in which jobs go through them."""
-        return [
-            StageTime(
-                stage=name,
-                jobs=len(stage.waited),
-                waited_p50_ms=median(stage.waited),
-                ran_p50_ms=median(stage.ran),
-                busy_ms=stage.busy,
-                retried=stage.retried,
-            )
-            for name, stage in sorted(self._stages.items(), key=lambda item: item[1].place)
-        ]
+        return sorted(self._stages.values(), key=lambda stage: stage.index)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures for `--json`."""
@@ -283,8 +265,15 @@ def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> Group:
 
     columns = ("stage", "jobs", "waited (median)", "ran (median)", "worked in all", "retried")
     rows = [
-        (s.stage, f"{s.jobs:,}", show_ms(s.waited_p50_ms), show_ms(s.ran_p50_ms), show_ms(s.busy_ms), str(s.retried))
-        for s in whole.stages
+        (
+            stage.stage,
+            f"{len(stage.waited):,}",
+            show_ms(median(stage.waited)),
+            show_ms(median(stage.ran)),
+            show_ms(stage.busy_ms),
+            str(stage.retried),
+        )
+        for stage in whole.stages
     ]
     stages = [table(None, columns, rows, right=columns[1:])] if rows else []
     sentences = (_done(whole), _speed(whole, this_run, seconds), _flagged(whole))
