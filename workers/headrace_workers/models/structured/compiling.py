@@ -15,7 +15,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -86,16 +85,8 @@ class CompileAllowance:
 SERVER: Final = Path(__file__).with_name("compile_server.py")
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """The result of compiling: why it cannot be done (None where it can), and the CPU seconds that it took."""
-
-    fault: str | None
-    seconds: float
-
-
-def compile_apart(grammar: str) -> Compiled:
-    """Compile a grammar within its bounds. Thread-safe.
+def compile_apart(grammar: str) -> tuple[str | None, float]:
+    """Return why a grammar cannot be compiled (None if it can) within its bounds, and the CPU seconds that it took.
 
     Raise Unavailable where the process had too little of the machine to tell.
     """
@@ -108,9 +99,9 @@ def compile_apart(grammar: str) -> Compiled:
         raise Unavailable(f"no process could compile the format: {error.strerror}") from error
     if told is None:
         bounds = f"{CPU_SECONDS} s, {MEMORY >> 20} MB or levels of nesting"
-        return Compiled(f"it takes more than {bounds} than are given to compile it", CPU_SECONDS)
+        return f"it takes more than {bounds} than are given to compile it", CPU_SECONDS
     seconds, _, fault = told.decode("utf-8", "replace").partition("\n")
-    return Compiled(fault[:_LONGEST] or None, float(seconds))
+    return fault[:_LONGEST] or None, float(seconds)
 
 
 class _Server:

@@ -8,11 +8,10 @@ import hashlib
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Lock
 from typing import Any, Final
-from urllib.parse import quote
 
 import jsonschema_rs
 
@@ -25,14 +24,13 @@ from headrace_schemas.output_format import (
     RegexFormat,
 )
 from headrace_schemas.tool import Offer, Tool
-from headrace_workers.models.structured.compiling import CPU_SECONDS, CompileAllowance, compile_apart
+from headrace_workers.models.structured.compiling import CompileAllowance, compile_apart
 from headrace_workers.models.structured.grammar import grammar_of, grammar_of_call
 from headrace_workers.models.structured.json_schema import (
     OutsideReference,
     Step,
     Subschemas,
     dialect_of,
-    parts_of,
     parts_of_same_value,
     pointer,
 )
@@ -46,9 +44,6 @@ _OF_A_LARGE: Final = 10
 _LONGEST: Final = 1_000  # characters of a place
 _KEPT: Final = 1_024  # formats whose result is kept
 _LOOK_AROUND: Final = re.compile(r"\(\?<?[=!]")
-_MOST_PARTS: Final = 64  # that are compiled to find the one that is at fault
-_UNSATISFIABLE: Final = "Unsatisfiable schema"  # begins llguidance's words about what no value satisfies
-_ROOT: Final = "#/$defs/root"
 _AT: Final = re.compile(r"while processing \S*?#(/\S*)")
 
 _Fault = tuple[Step, str]  # where it is in the schema, and what it is
@@ -56,22 +51,6 @@ _Fault = tuple[Step, str]  # where it is in the schema, and what it is
 _results: OrderedDict[bytes, _Fault | None] = OrderedDict()  # by digest; the oldest is forgotten first
 _lock: Final = Lock()
 _allowance: Final = CompileAllowance()
-
-
-class _Compiler:
-    """Compiling of the grammars of one check. `seconds`: the CPU time of the processes that did it."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def fault_of(self, grammar: str) -> str | None:
-        """Return why a grammar cannot be compiled; None where it can."""
-        compiled = compile_apart(grammar)
-        self.seconds += compiled.seconds
-        return compiled.fault
-
-
-_Check = Callable[[_Compiler], _Fault | None]
 
 
 def check_format(output: OutputFormat, tenant: str) -> None:
@@ -83,14 +62,12 @@ def check_format(output: OutputFormat, tenant: str) -> None:
     match output:
         case JsonSchemaFormat(json_schema=schema):
             text = output.as_json
-            fault = _result(tenant, text, lambda compiler: _fault_of(schema, text) or _of_compiler(schema, compiler))
+            fault = _result(tenant, text, lambda: _fault_of(schema, text) or _of_compiler(tenant, grammar_of(output)))
             _raise(fault, "output.json_schema")
-        case RegexFormat():
-            fault = _result(tenant, grammar_of(output), partial(_fault_of_grammar, output))
-            _raise(fault, "output.pattern")
-        case GrammarFormat():
-            fault = _result(tenant, grammar_of(output), partial(_fault_of_grammar, output))
-            _raise(fault, "output.grammar")
+        case RegexFormat() | GrammarFormat():
+            grammar = grammar_of(output)
+            fault = _result(tenant, grammar, partial(_of_compiler, tenant, grammar))
+            _raise(fault, "output.pattern" if isinstance(output, RegexFormat) else "output.grammar")
 
 
 def check_tools_schemas(tools: Sequence[Tool], tenant: str, output: OutputFormat | None = None) -> None:
@@ -112,11 +89,11 @@ def check_tools_schemas(tools: Sequence[Tool], tenant: str, output: OutputFormat
             )
         schema = arguments_schema(tool)
         texts[param] = text = as_json(schema)
-        _raise(_result(tenant, f"part {text}", partial(_fault_apart, schema, text)), param)
+        _raise(_result(tenant, f"part {text}", partial(_fault_of, schema, text)), param)
     together = "".join(f"{tool.name} {text}\n" for tool, text in zip(tools, texts.values(), strict=True))
     if output is not None:
         together += output.model_dump_json()
-    fault = _result(tenant, together, partial(_fault_of_calls, tools, output))
+    fault = _result(tenant, together, partial(_fault_of_calls, tenant, tools, output))
     if fault is not None and fault[0]:  # the first step is the number of a tool
         _raise((fault[0][1:], fault[1]), f"tools[{fault[0][0]}].parameters")
     _raise(fault, "tools")
@@ -139,7 +116,7 @@ def _raise(fault: _Fault | None, param: str) -> None:
         raise InvalidRecord(f"{place}: {words}", param=param + where, code="invalid_value")
 
 
-def _result(tenant: str, text: str, check: _Check) -> _Fault | None:
+def _result(tenant: str, text: str, check: Callable[[], _Fault | None]) -> _Fault | None:
     """Return the result of a check, run once for each text, within the tenant's allowance."""
     digest = _digest(text)
     with _lock:
@@ -147,9 +124,9 @@ def _result(tenant: str, text: str, check: _Check) -> _Fault | None:
             _results.move_to_end(digest)
             return _results[digest]
     _allowance.check(tenant)
-    began, compiler = time.thread_time(), _Compiler()
-    fault = check(compiler)
-    _allowance.use(tenant, time.thread_time() - began + compiler.seconds)
+    began = time.thread_time()
+    fault = check()
+    _allowance.use(tenant, time.thread_time() - began)
     with _lock:
         _results[digest] = fault
         if len(_results) > _KEPT:
@@ -161,21 +138,17 @@ def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def _fault_of_grammar(output: RegexFormat | GrammarFormat, compiler: _Compiler) -> _Fault | None:
-    words = compiler.fault_of(grammar_of(output))
-    return None if words is None else ((), words)
-
-
-def _fault_of_calls(tools: Sequence[Tool], output: OutputFormat | None, compiler: _Compiler) -> _Fault | None:
+def _fault_of_calls(tenant: str, tools: Sequence[Tool], output: OutputFormat | None) -> _Fault | None:
     """Return why the tools cannot be compiled together, with the number of the tool that is at fault by itself."""
     offer = Offer(tuple(tools), required=output is None, beside_format=output is not None)
-    words = compiler.fault_of(grammar_of_call(offer, Dialect.HERMES, output))
-    if words is None:
+    together = _of_compiler(tenant, grammar_of_call(offer, Dialect.HERMES, output))
+    if together is None:
         return None
-    for index, tool in enumerate(tools[:_MOST_PARTS]):
-        if compiler.seconds < CPU_SECONDS and (fault := _of_compiler(arguments_schema(tool), compiler)) is not None:
+    for index, tool in enumerate(tools):
+        alone = JsonSchemaFormat.model_construct(json_schema=arguments_schema(tool))
+        if (fault := _of_compiler(tenant, grammar_of(alone))) is not None:
             return (str(index), *fault[0]), fault[1]
-    return (), words
+    return (), together[1]
 
 
 def _fault_of(schema: dict[str, Any], text: str) -> _Fault | None:
@@ -191,11 +164,6 @@ def _fault_of(schema: dict[str, Any], text: str) -> _Fault | None:
     except OutsideReference as error:
         return (), str(error)
     return fault or _of_validator(schema, text)
-
-
-def _fault_apart(schema: dict[str, Any], text: str, _: _Compiler) -> _Fault | None:
-    """Return the first fault of a schema that is compiled with others."""
-    return _fault_of(schema, text)
 
 
 def _of_references(subschemas: Subschemas) -> _Fault | None:
@@ -300,57 +268,12 @@ def _of_validator(schema: dict[str, Any], text: str) -> _Fault | None:
     return None
 
 
-def _of_compiler(schema: dict[str, Any], compiler: _Compiler) -> _Fault | None:
-    """Return why a schema cannot be compiled, with the place of the smallest part that cannot be compiled by itself."""
-    fault = _words_of(schema, compiler)
-    if fault is None:
+def _of_compiler(tenant: str, grammar: str) -> _Fault | None:
+    """Return why a grammar cannot be compiled, with the place that llguidance names. The tenant pays for the time."""
+    words, seconds = compile_apart(grammar)
+    _allowance.use(tenant, seconds)
+    if words is None:
         return None
-    found = _AT.search(fault)
-    steps = tuple(each.replace("~1", "/").replace("~0", "~") for each in found[1].split("/")[1:]) if found else ()
-    subschemas = Subschemas(schema)
-    node = next((node for node in subschemas.nodes if subschemas.steps[id(node)] == steps), schema)
-    waiting, seen = _applied(subschemas, node, fault), {id(node)}
-    while len(seen) < _MOST_PARTS and compiler.seconds < CPU_SECONDS and (part := next(waiting, None)) is not None:
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        place = subschemas.steps[id(part)]
-        words = _words_of(_alone(schema, place), compiler)
-        if words is not None and words.startswith(_UNSATISFIABLE) == fault.startswith(_UNSATISFIABLE):
-            steps, fault, waiting = place, words, _applied(subschemas, part, words)
-    return steps, fault.split("\n  while processing")[0].replace(_ROOT, "#")
-
-
-def _words_of(schema: dict[str, Any], compiler: _Compiler) -> str | None:
-    return compiler.fault_of(grammar_of(JsonSchemaFormat.model_construct(json_schema=schema)))
-
-
-def _applied(subschemas: Subschemas, node: dict[str, Any], fault: str) -> Iterator[dict[str, Any]]:
-    """Yield the parts of a subschema that may be the reason for its fault."""
-    needed = set(node.get("required") or ())
-    for steps, part in parts_of(node):
-        idle = steps[0] in ("$defs", "definitions", "not", "if", "then", "else")
-        optional = steps[0] == "properties" and steps[1] not in needed
-        if isinstance(part, dict) and not idle and not (optional and fault.startswith(_UNSATISFIABLE)):
-            yield part
-    yield from (target for _, target in subschemas.targets(node) if isinstance(target, dict))
-
-
-def _alone(schema: dict[str, Any], steps: Step) -> dict[str, Any]:
-    """Return a schema that asks for one part of a schema. The references of the others lead to where they led."""
-    name = next((schema[key] for key in ("$id", "id") if isinstance(schema.get(key), str)), "").rstrip("#")
-
-    def moved(value: Any) -> Any:
-        if isinstance(value, list):
-            return [moved(each) for each in value]
-        if not isinstance(value, dict):
-            return value
-        found = {key: moved(each) for key, each in value.items()}
-        target = found.get("$ref")
-        local = target.removeprefix(name) if isinstance(target, str) else ""
-        if local == "#" or local.startswith("#/"):
-            found["$ref"] = _ROOT + local[1:]
-        return found
-
-    whole = {key: each for key, each in moved(schema).items() if key not in ("$id", "id", "$schema")}
-    return {"$schema": dialect_of(schema), "$defs": {"root": whole}, "$ref": _ROOT + quote(pointer(steps))}
+    named = _AT.search(words)
+    steps = tuple(step.replace("~1", "/").replace("~0", "~") for step in named[1].split("/")[1:]) if named else ()
+    return steps, words.split("\n  while processing")[0]
