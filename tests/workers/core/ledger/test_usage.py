@@ -14,7 +14,7 @@ from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.judging.store import ScoreCount, ScoreCounts
+from headrace_workers.features.judging.store import ScoreCounts
 from headrace_workers.features.spend.store import DAY_MS, Usage
 
 
@@ -113,7 +113,7 @@ def test_scores_are_counted_once_by_kind_and_by_why_there_is_none(ledger: Ledger
     ended(ledger, job, [LAG_MS + 7_000])
     for _ in range(3):
         ledger.account()
-    two = (ScoreCount("f1", "no_reference", 2), ScoreCount("rubric", "", 2), ScoreCount("rubric", "unanswered", 2))
+    two = [("f1", "no_reference", 2), ("rubric", "", 2), ("rubric", "unanswered", 2)]
     assert ledger.of(ScoreCounts).all() == two
     while ledger.prune(30_000):
         pass

@@ -54,15 +54,13 @@ class Trial:
         models = identities(self.definition, self.ledger)
         all_models = dict.fromkeys([*models, *(identities(self.before[1], self.ledger) if self.before else ())])
         gate = self._gate(plan.run)
-        found = carry_out(plan, output, gate, serving._replace(models=tuple(all_models)), as_json=as_json)
-        if found.head["without_end"]:
+        report, passed = carry_out(plan, output, gate, serving._replace(models=tuple(all_models)), as_json=as_json)
+        if report["without_end"]:
             return False
         if identities(self.definition, self.ledger) != models:
             raise HeadraceError("a model changed during the test: run it again, with another --name")
-        self.ledger.of(Applications).note_test(
-            self.app.scope, self.app.name, self.number, found.passed, models, found.head
-        )
-        return found.passed
+        self.ledger.of(Applications).note_test(self.app.scope, self.app.name, self.number, passed, models, report)
+        return passed
 
     def _read(self, number: int) -> Definition:
         version = self.ledger.of(Applications).version(self.app.scope, self.app.name, str(number))

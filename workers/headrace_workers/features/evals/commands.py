@@ -93,7 +93,8 @@ def evaluate(
     dataset = read_dataset(file.parent / run.dataset, run.id, run.cluster)
     plan = Plan(run, dataset, run.tenant or settings.tenant, name)
     serving = Serving(start, engine_threads, patience)
-    raise typer.Exit(0 if carry_out(plan, output, bound, serving, as_json=as_json).passed else 1)
+    _, passed = carry_out(plan, output, bound, serving, as_json=as_json)
+    raise typer.Exit(0 if passed else 1)
 
 
 class Serving(NamedTuple):
@@ -105,15 +106,12 @@ class Serving(NamedTuple):
     models: Sequence[str] = ()
 
 
-class Reported(NamedTuple):
-    """A report without its items, and whether all jobs have ended and the gate, if any, is passed."""
-
-    head: dict[str, Any]
-    passed: bool
-
-
-def carry_out(plan: Plan, output: Path | None, bound: Gate | None, serving: Serving, *, as_json: bool) -> Reported:
-    """Run a plan in its folder, write the report, and print its summary."""
+def carry_out(
+    plan: Plan, output: Path | None, bound: Gate | None, serving: Serving, *, as_json: bool
+) -> tuple[dict[str, Any], bool]:
+    """Run a plan in its folder, write the report, and print its summary. Return it without its items, and True if all
+    jobs have ended and the gate, if any, is passed.
+    """
     folder = output or Path(f"{_as_folder(plan.run.name)}-{plan.identity[:10]}")
     with ends_on_sigterm():
         _pin(plan, folder)
@@ -192,7 +190,7 @@ def _labels(plan: Plan) -> list[Any]:
         return []
 
 
-def _report(plan: Plan, folder: Path, bound: Gate | None, *, as_json: bool) -> Reported:
+def _report(plan: Plan, folder: Path, bound: Gate | None, *, as_json: bool) -> tuple[dict[str, Any], bool]:
     """Write the report in its three forms and print its summary."""
     with opened(folder / _RECEIPTS, plan.jobs) as receipts:
         outcomes = read_outcomes(plan, receipts)
@@ -216,4 +214,4 @@ def _report(plan: Plan, folder: Path, bound: Gate | None, *, as_json: bool) -> R
     if analysis.missing:
         say(f"{analysis.missing:,} of {plan.jobs:,} jobs have not ended yet: run the same command to continue")
     say(f"report: {folder / _HTML}, .json, .md")
-    return Reported(head, analysis.missing == 0 and (gate is None or gate.passed))
+    return head, analysis.missing == 0 and (gate is None or gate.passed)

@@ -123,17 +123,7 @@ def put_items(connection: Connection, run: int, items: Sequence[NewItem], size: 
     """Add items, a few hundred, to a run that has `size` bytes with them. Existing items stay unchanged."""
     now = clock(connection)
     connection.execute(update(RUNS).where(RUNS.c.number == run).values(bytes=size))
-    rows = [
-        {
-            "run": run,
-            "number": item.number,
-            "item": item.item,
-            "status": item.status,
-            "sample": item.sample,
-            "created_at": now,
-        }
-        for item in items
-    ]
+    rows = [{"run": run, "created_at": now, **asdict(item)} for item in items]
     if rows:
         dialect = connection.dialect.name
         statements.run(connection, _new_items(dialect), many(dialect, rows))

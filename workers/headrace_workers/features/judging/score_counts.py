@@ -1,14 +1,14 @@
 """Counts of scores in `headrace status` and in `/metrics`."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from typing import Any
 
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from headrace_workers.cli.status_views import StatusPart
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.judging.store import ScoreCount, ScoreCounts, counts
+from headrace_workers.features.judging.store import ScoreCounts, counts
 
 
 def status_of_scores(ledger: Ledger) -> StatusPart:
@@ -16,7 +16,7 @@ def status_of_scores(ledger: Ledger) -> StatusPart:
     counts = ledger.of(ScoreCounts).all()
     return StatusPart(
         name="scores",
-        items=[asdict(each) for each in counts],
+        items=[row._asdict() for row in counts],
         title="scores",
         columns=("criterion", "with a value", "not judged", "by why"),
         rows=_rows(counts),
@@ -24,11 +24,11 @@ def status_of_scores(ledger: Ledger) -> StatusPart:
     )
 
 
-def _rows(counts: Iterable[ScoreCount]) -> list[tuple[str, ...]]:
+def _rows(counts: Iterable[Row[Any]]) -> list[tuple[str, ...]]:
     """Return a row for each kind of criterion; the reasons why there is no value, the most frequent first."""
     kinds: dict[str, dict[str, int]] = {}
-    for each in counts:
-        kinds.setdefault(each.criterion, {})[each.not_judged] = each.scores
+    for row in counts:
+        kinds.setdefault(row.criterion, {})[row.not_judged] = row.scores
     rows: list[tuple[str, ...]] = []
     for kind, of_kind in kinds.items():
         lacking = sorted(((n, code) for code, n in of_kind.items() if code), reverse=True)
@@ -46,6 +46,6 @@ def metrics_of_scores(connection: Connection) -> Iterator[Metric]:
         "Scores of ended jobs. not_judged is the code of why there is no value, or empty.",
         labels=("criterion", "not_judged"),
     )
-    for each in counts(connection):
-        found.add_metric((each.criterion, each.not_judged), each.scores)
+    for row in counts(connection):
+        found.add_metric((row.criterion, row.not_judged), row.scores)
     yield found

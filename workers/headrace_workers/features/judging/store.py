@@ -2,10 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Connection, String, Table, select
+from sqlalchemy import BigInteger, Column, Connection, Row, String, Table, select
 
 from headrace_workers.core.ledger.accounting import FinishedJob
 from headrace_workers.core.sql.database import insert
@@ -24,15 +23,6 @@ SCORES: Final = Table(
 
 
 ScoreKey = tuple[str, str]  # kind of criterion, and the code of why there is no value ("" where there is one)
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreCount:
-    """The scores of one kind of criterion that have a value (`not_judged` is ""), or that have none for one reason."""
-
-    criterion: str
-    not_judged: str
-    scores: int
 
 
 def _scores_of(result: Mapping[str, Any]) -> Iterator[ScoreKey]:
@@ -57,12 +47,9 @@ def add_scores(connection: Connection, scores: Mapping[ScoreKey, int]) -> None:
     connection.execute(statement, rows)
 
 
-def counts(connection: Connection) -> tuple[ScoreCount, ...]:
-    """Return all counts, in order."""
-    query = select(SCORES.c.criterion, SCORES.c.not_judged, SCORES.c.scores)
-    return tuple(
-        ScoreCount(*row) for row in connection.execute(query.order_by(SCORES.c.criterion, SCORES.c.not_judged))
-    )
+def counts(connection: Connection) -> Sequence[Row[Any]]:
+    """Return the rows of all counts, in order."""
+    return connection.execute(select(SCORES).order_by(SCORES.c.criterion, SCORES.c.not_judged)).all()
 
 
 class ScoreCounts(LedgerStore):

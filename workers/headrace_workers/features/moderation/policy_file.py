@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
@@ -80,7 +80,7 @@ def _parse(text: str, where: str, default: Policy | None, folder: Path) -> Polic
         place = f"{where}, line {line}" if line is not None else where
         subject = f"{'.'.join(map(str, wrong.keys))}: " if wrong.keys else ""
         raise ConfigurationError(f"moderation policy {place}: {subject}{wrong}") from None
-    return replace(whole, head=head, tenants=MappingProxyType(own), **named._asdict())
+    return replace(whole, head=head, tenants=MappingProxyType(own), **named)
 
 
 def _of_tenant(name: str, value: object, whole: Policy, folder: Path) -> Policy:
@@ -164,26 +164,17 @@ def _is_category(keys: Keys, rules: Mapping[str, Rule]) -> None:
         raise Wrong(keys, f"unknown category {keys[-1]!r}; known are {', '.join(sorted(rules))}")
 
 
-class NamedDetectors(NamedTuple):
-    """Detectors that a policy file names; None, or False, where it does not."""
-
-    openai: Endpoint | None = None
-    guard: str | None = None
-    names: NameModel | None = None
-    injection_head: bool = False
-
-
-def read_detectors(document: Mapping[str, Any], folder: Path) -> NamedDetectors:
-    """Return the detectors that the document names. Paths are relative to `folder`. Raise Wrong."""
+def read_detectors(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the fields of Policy for the detectors that the document names. Raise Wrong."""
     keys: Keys = ("detectors",)
     table = table_of(keys, document.get("detectors", {}))
     only(keys, table, frozenset({"openai", "guard", "names", "injection_head"}))
-    return NamedDetectors(
-        _endpoint((*keys, "openai"), table["openai"]) if "openai" in table else None,
-        _guard((*keys, "guard"), table["guard"]) if "guard" in table else None,
-        _names((*keys, "names"), table["names"], folder) if "names" in table else None,
-        read_switch(keys, table, "injection_head", False),
-    )
+    return {
+        "openai": _endpoint((*keys, "openai"), table["openai"]) if "openai" in table else None,
+        "guard": _guard((*keys, "guard"), table["guard"]) if "guard" in table else None,
+        "names": _names((*keys, "names"), table["names"], folder) if "names" in table else None,
+        "injection_head": read_switch(keys, table, "injection_head", False),
+    }
 
 
 def _names(keys: Keys, value: object, folder: Path) -> NameModel:
