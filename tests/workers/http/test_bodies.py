@@ -43,19 +43,13 @@ def test_an_encoding_is_told_in_our_own_shape_on_our_own_paths(gateway: Gateway)
     [
         (b"", "the body is empty"),
         (b"{", "the body is not JSON: EOF while parsing an object"),
-        (b"{}}", "the body is not JSON: trailing characters"),
         (gzip.compress(CHAT, mtime=0), "the body is compressed with gzip: send it uncompressed"),
-        (b"\xef\xbb\xbf{}", "the body begins with a byte order mark: send UTF-8 without one"),
-        (CHAT.decode().encode("utf-16"), "the body is UTF-16, and must be UTF-8"),
-        (b'{"model": "\xe9"}', "the body is not UTF-8"),
         (b'{"model": NaN}', "the body is not JSON: NaN and Infinity are not JSON, send a number or null"),
-        (b'{"model": -Infinity}', "the body is not JSON: NaN and Infinity are not JSON, send a number or null"),
         (b'{"model": -1e999}', "the body cannot be read: -1e999 is larger than any number can be here"),
         (b'{"model": {"a": 1, "b": 2, "a": 1}}', "'a' is named twice"),
         (b"[" * 1_000, "is nested too deeply"),
         (b'{"model": "\\ud800"}', "model: character 1 is half of a surrogate pair"),
         (b"[]", "the body must be a JSON object"),
-        (b"7", "the body must be a JSON object"),
     ],
 )
 def test_what_is_no_document_is_told_in_the_same_words_everywhere(gateway: Gateway, path: str, body: bytes, words: str):
