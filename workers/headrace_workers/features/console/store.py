@@ -3,9 +3,9 @@
 import hashlib
 import secrets
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Connection, Index, String, Table, Text, delete, literal, select, update
+from sqlalchemy import BigInteger, Column, Connection, Index, Row, String, Table, Text, delete, literal, select, update
 
 from headrace_workers.core.sql.database import now_ms
 from headrace_workers.core.sql.store import LedgerStore, durable, reads
@@ -35,14 +35,6 @@ CONSOLE_SESSIONS: Final = Table(
     Column("expires_at", BigInteger, nullable=False),
     Index("console_sessions_expired", "expires_at"),
 )
-
-
-class Session(NamedTuple):
-    """A session that is valid."""
-
-    name: str
-    key_id: str
-    run: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +74,22 @@ def redeem(connection: Connection, token: str, digest: str) -> bool:
     if not connection.execute(used).rowcount:
         return False
     row = connection.execute(select(CONSOLE_TOKENS).where(CONSOLE_TOKENS.c.digest == token)).one()
-    begin(connection, digest, Session(row.name, row.key_id, UP))
+    begin(connection, digest, row.name, row.key_id, UP)
     return True
 
 
-def begin(connection: Connection, digest: str, session: Session) -> None:
+def begin(connection: Connection, digest: str, name: str, key_id: str, run: str) -> None:
     """Keep a new session."""
     _forget_expired(connection)
     expires = now_ms() + literal(SESSION_MS, BigInteger)
-    connection.execute(CONSOLE_SESSIONS.insert().values(digest=digest, expires_at=expires, **session._asdict()))
+    session = {"digest": digest, "name": name, "key_id": key_id, "run": run, "expires_at": expires}
+    connection.execute(CONSOLE_SESSIONS.insert().values(session))
 
 
-def find(connection: Connection, digest: str) -> Session | None:
+def find(connection: Connection, digest: str) -> Row[Any] | None:
     """Return the session of this digest; None where it has ended or never was."""
-    columns = (CONSOLE_SESSIONS.c[name] for name in Session._fields)
     valid = (CONSOLE_SESSIONS.c.digest == digest) & (CONSOLE_SESSIONS.c.expires_at > now_ms())
-    row = connection.execute(select(*columns).where(valid)).first()
-    return None if row is None else Session._make(row)
+    return connection.execute(select(CONSOLE_SESSIONS).where(valid)).first()
 
 
 def end(connection: Connection, digest: str) -> None:

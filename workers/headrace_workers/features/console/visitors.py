@@ -5,13 +5,14 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+from sqlalchemy import Row
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace_workers.features.console.store import SESSION_MS, UP, ConsoleSessions, Secret, Session
+from headrace_workers.features.console.store import SESSION_MS, UP, ConsoleSessions, Secret
 from headrace_workers.http.caller import OPEN, Caller
 from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.services import Services
@@ -35,7 +36,7 @@ class Visitors:
         self._run = secrets.token_hex(8)  # sessions without a key end with this process
         self._attempts = Attempts(monotonic)
         self._monotonic = monotonic
-        self._polled: OrderedDict[str, tuple[float, Session]] = OrderedDict()  # by digest
+        self._polled: OrderedDict[str, tuple[float, Row[Any]]] = OrderedDict()  # by digest
 
     def address(self, request: Request) -> str | None:
         """Return the address of this gateway for its users; None where nobody has said it.
@@ -84,7 +85,7 @@ class Visitors:
         is_named = session.run != UP and holder.name not in ("", holder.key_id)
         return holder if is_named else replace(holder, name=session.name)
 
-    async def _session(self, services: Services, digest: str, polls: bool) -> Session | None:
+    async def _session(self, services: Services, digest: str, polls: bool) -> Row[Any] | None:
         now = self._monotonic()
         if polls and (kept := self._polled.get(digest)) is not None and now - kept[0] < _POLLED_SECONDS:
             return kept[1]
@@ -118,8 +119,8 @@ class Visitors:
                 self._attempts.failed(request)
             raise
         secret = Secret.new()
-        session = Session(name, caller.key_id, self._run if caller.key_id == OPEN else "")
-        await services.ask(services.ledger.of(ConsoleSessions).begin, secret.digest, session)
+        run = self._run if caller.key_id == OPEN else ""
+        await services.ask(services.ledger.of(ConsoleSessions).begin, secret.digest, name, caller.key_id, run)
         return secret
 
     async def sign_out(self, request: Request, services: Services) -> None:
