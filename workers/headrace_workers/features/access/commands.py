@@ -14,6 +14,7 @@ from headrace_workers.cli.durations import Moment, parse_life, rfc3339
 from headrace_workers.cli.options import limit_option, tenant_meant
 from headrace_workers.cli.output import NoSuchThing, console, put, put_json, put_view, say, table
 from headrace_workers.cli.streams import shown_or
+from headrace_workers.core.fields import copied
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.private_files import write_atomically
 from headrace_workers.core.scopes import all_scopes, scopes_of, usual_scopes
@@ -35,16 +36,8 @@ class ApiKey(BaseModel):
     @classmethod
     def of(cls, row: KeyRow) -> Self:
         """Return the view of a key."""
-        return cls(
-            id=row.id,
-            tenant=row.tenant,
-            name=row.name,
-            state="revoked" if row.revoked_at is not None else "valid" if row.valid else "expired",
-            scopes=list(row.scopes),
-            made_at=row.made_at,
-            expires_at=row.expires_at,
-            revoked_at=row.revoked_at,
-        )
+        state = "revoked" if row.revoked_at is not None else "valid" if row.valid else "expired"
+        return copied(cls, row, state=state, scopes=list(row.scopes))
 
 
 KEY_FILE: Final = "api-key"  # in the home of an embedded stack

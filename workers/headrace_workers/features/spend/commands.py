@@ -11,6 +11,7 @@ from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import Moment
 from headrace_workers.cli.options import MOST_TOKENS, JsonLinesOption, checked_tenant, limit_option
 from headrace_workers.cli.output import NoSuchThing, console, put_view, say, table
+from headrace_workers.core.fields import copied
 from headrace_workers.core.ledger.charges import UNKNOWN
 from headrace_workers.features.access.store.keys import ApiKeys
 from headrace_workers.features.access.store.quota_rows import Period, Quota, Unit
@@ -40,10 +41,7 @@ class Limit(BaseModel):
     @classmethod
     def of(cls, quota: Quota) -> Self:
         """Return the view of a quota."""
-        return cls.model_validate(
-            {name: getattr(quota, name) for name in ("tenant", "unit", "most", "used", "reserved", "left")}
-            | {"key": quota.key_id or None, "per": quota.period, "ends_at": quota.ends}
-        )
+        return copied(cls, quota, key=quota.key_id or None, per=quota.period, ends_at=quota.ends)
 
 
 _FIGURES: Final = ("most", "used", "reserved", "left")
