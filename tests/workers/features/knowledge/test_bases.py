@@ -208,31 +208,6 @@ def test_a_search_beside_a_change_misses_no_document(ledger, bases, follower):
     assert hits[0].version == "2"
 
 
-def test_searches_go_on_beside_changes(ledger, bases):
-    put(ledger, {"mill.md": [MILL], "clock.md": [CLOCK]})
-    follower = Follower(bases, Progress().loop("follow documents"))
-    follower.once()
-    found(bases)
-    over = threading.Event()
-
-    def search():
-        seen = []
-        while True:  # at least once, however fast the changes are
-            seen.append({hit.chunk.document for hit in bases.search("t", "k", ["a mill, a clock"], 9)[0]})
-            if over.is_set():
-                return seen
-
-    with ThreadPoolExecutor(2) as pool:
-        searching = [pool.submit(search) for _ in range(2)]
-        for turn in range(20):
-            put(ledger, {"mill.md": [f"{MILL} It has {turn} wheels."]}, sha=str(turn))
-            follower.once()
-        over.set()
-        seen = [each for future in searching for each in future.result()]
-    assert {frozenset(each) for each in seen} == {frozenset({"mill.md", "clock.md"})}
-    assert found(bases) == [CLOCK, f"{MILL} It has 19 wheels."]
-
-
 def test_a_base_that_nobody_asks_for_is_let_go(ledger, embedder):
     now = 0.0
     bases = Bases(ledger, embedder, unused=60.0, monotonic=lambda: now)
@@ -370,12 +345,6 @@ def test_another_embedders_vectors_are_told_of_once(ledger, embedder, caplog):
     (told,) = [record.getMessage() for record in caplog.records]
     assert "2 of 2 passages of knowledge base k are found by words only" in told
     assert f"not of {embedder.id}; `headrace knowledge add k PATH…`" in told
-
-
-def test_a_query_may_have_no_or_100_000_characters(ledger, bases):
-    put(ledger, {"mill.md": [MILL]})
-    for query in ("", " " * 100_000, "mill " * 20_000, "x" * 100_000, "水" * 100_000):
-        assert found(bases, query) == [MILL]
 
 
 def test_a_follower_of_its_own_keeps_a_base_up(ledger, bases):

@@ -87,14 +87,6 @@ def test_all_are_read_and_no_more_are_given_than_asked_for(ledger, base, monkeyp
     assert len(base.search("the clock", 2)) == 2
 
 
-def test_another_tenants_passages_are_not_found(ledger, base):
-    put(ledger, {"mill.md": ["Another mill, whose secret is here."]}, tenant="u")
-    mine = Passages.of(ledger, "t", "k", EMBEDDER)
-    assert not any("secret" in hit.chunk.text for hit in mine.search("another mill, whose secret is here", 9))
-    (theirs,) = Passages.of(ledger, "u", "k", EMBEDDER).search("a clock", 9)
-    assert "secret" in theirs.chunk.text
-
-
 def test_vectors_of_another_embedder_are_not_compared(ledger):
     put(ledger)
     put(ledger, {"other.md": ["A mill by the river grinds flour."]}, embedder=HashEmbedder("other"))
@@ -107,13 +99,6 @@ def test_vectors_of_another_embedder_are_not_compared(ledger):
 def test_what_says_nearly_the_same_is_given_once(ledger):
     put(ledger, {"a.md": TEXTS["mill.md"][:1], "b.md": TEXTS["mill.md"][:1]})
     assert len(Passages.of(ledger, "t", "k", EMBEDDER).search("mill", 9)) == 1
-
-
-def test_nothing_is_found_where_nothing_is(ledger):
-    assert Passages.of(ledger, "t", "k", EMBEDDER).search("mill", 5) == []
-    put(ledger, {"empty.md": []})
-    empty = Passages.of(ledger, "t", "k", EMBEDDER)
-    assert (len(empty), empty.search("mill", 5)) == (0, [])
 
 
 @pytest.mark.parametrize("query", ["mill river " * 1_000, "\ud800 mill", "?", " " * 10_000, "mühle 水車"])

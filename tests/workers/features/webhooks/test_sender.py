@@ -102,20 +102,6 @@ def test_an_answer_that_drips_is_taken_at_its_status(sender, monkeypatch):
     assert set(reply.text) <= {"a"}
 
 
-def test_nobody_is_there(sender):
-    with receiving() as receiver:
-        url = receiver.url
-
-    async def nothing(name):
-        raise OSError(f"{name} is unknown")
-
-    (reply,) = send(sender, letter(url))
-    assert reply.error == UNREACHED
-    unknown = Sender(HERE, resolve=nothing)
-    (reply,) = send(unknown, letter("http://shop.invalid/"))
-    assert reply.error == UNREACHED
-
-
 def test_nobody_learns_from_a_reply_where_a_name_leads(caplog):
     async def resolve(name):
         if name == "unknown.example":

@@ -2,14 +2,13 @@ import base64
 import json
 import os
 import time
-from datetime import UTC, datetime
 
 import openai
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from openai.types.webhooks import BatchCompletedWebhookEvent
-from standardwebhooks import Webhook, WebhookVerificationError
+from standardwebhooks import Webhook
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.features.webhooks import signing
@@ -31,32 +30,12 @@ def test_the_librarys_receiver_verifies():
     assert read["timestamp"] == "2023-11-14T22:13:20.123Z"
 
 
-def test_the_signature_is_the_librarys():
-    secret, at = signing.new_secret("v1"), datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    theirs = Webhook(secret).sign("msg-1", at, BODY.decode())
-    assert signed(secret, at=at.timestamp())["webhook-signature"] == theirs
-
-
 def test_openais_client_unwraps():
     secret = signing.new_secret("v1")
     client = openai.OpenAI(api_key="none", webhook_secret=secret)
     event = client.webhooks.unwrap(BODY, signed(secret))
     assert isinstance(event, BatchCompletedWebhookEvent)
     assert (event.object, event.created_at, event.data.id) == ("event", 1_700_000_000, "batch_1")
-
-
-def test_another_secret_body_or_time_is_refused():
-    secret, other = signing.new_secret("v1"), signing.new_secret("v1")
-    client = openai.OpenAI(api_key="none", webhook_secret=secret)
-    for headers, content in (
-        (signed(other), BODY),
-        (signed(secret), BODY + b" "),
-        (signed(secret, at=time.time() - 3_600), BODY),
-    ):
-        with pytest.raises(WebhookVerificationError):
-            Webhook(secret).verify(content, headers)
-        with pytest.raises(openai.InvalidWebhookSignatureError):
-            client.webhooks.unwrap(content, headers)
 
 
 def test_while_a_secret_rotates_both_verify():

@@ -22,7 +22,6 @@ from headrace_schemas import (
 from headrace_schemas.callback import JOB_ENDS, Callback
 from headrace_schemas.codec import encode_value
 from headrace_schemas.decision import PredicateAnswer
-from headrace_schemas.tool import ToolCall
 from headrace_workers.core.ledger.outbox import outgoing
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import OUTBOX
@@ -138,17 +137,6 @@ def test_an_answer_without_its_format_is_told_with_the_failure_and_its_place():
     body, _ = said(DEAD.model_copy(update={"failure": "unparsable", "place": "/tall"}))
     assert (body["data"]["failure"], body["data"]["place"]) == ("unparsable", "/tall")
     assert {"failure", "place"}.isdisjoint(said(DEAD)[0]["data"])
-
-
-def test_a_call_of_a_tool_is_told_by_its_finish_reason():
-    call = ToolCall(id="call_1", name="file", arguments='{"id": 3}')
-    usage = Usage(prompt_tokens=3, completion_tokens=4)
-    answer = Answer(
-        text="", finish_reason="tool_calls", tool_calls=(call,), model="m", quantization="int8", usage=usage
-    )
-    told, _ = said(result(answer=answer), whole=True)
-    assert (told["type"], told["data"]["finish_reason"]) == ("job.completed", "tool_calls")
-    assert told["data"]["receipt"]["answer"]["tool_calls"] == [call.model_dump()]
 
 
 def told(ledger):
