@@ -8,7 +8,6 @@ F1 = 2·TP / (2·TP + FP + FN). So one interval does for all: Wilson's (1927) or
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,6 @@ from headrace_workers.stats.estimates import (
 )
 
 Bools = NDArray[np.bool_]
-Method = Literal["wilson", "clopper-pearson"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,6 @@ def rates(
     harmful: Bools,
     probability: Floats | None = None,
     clusters: Ids | None = None,
-    method: Method = "wilson",
     level: float = 0.95,
 ) -> DetectionRates:
     """Return the rates of a detector from what it flagged and what people say is harmful, one item a row.
@@ -63,7 +60,7 @@ def rates(
     def of(counts: Bools, hits: Bools, weight: Floats, none: str) -> Estimate | Undefined:
         if not counts.any():
             return Undefined(none)
-        return _share(hits[counts], weight[counts], groups.among(counts), method, level)
+        return _share(hits[counts], weight[counts], groups.among(counts), level)
 
     return DetectionRates(
         precision=of(flagged, found, weights, "nothing was flagged"),
@@ -77,14 +74,13 @@ def share(
     hits: Bools,
     probability: Floats | None = None,
     clusters: Ids | None = None,
-    method: Method = "wilson",
     level: float = 0.95,
 ) -> Estimate | Undefined:
     """Return the share of hits among all rows, such as of raw agreement. It is Undefined without rows."""
     rows = len(hits)
     if not rows:
         return Undefined("there are no rows")
-    return _share(hits, weights_of(probability, rows), numbered(clusters, rows), method, level)
+    return _share(hits, weights_of(probability, rows), numbered(clusters, rows), level)
 
 
 def wilson(p: float, n: float, level: float, method: str = "Wilson") -> Interval:
@@ -95,10 +91,11 @@ def wilson(p: float, n: float, level: float, method: str = "Wilson") -> Interval
     return Interval(max(0.0, middle - half), min(1.0, middle + half), level, method)
 
 
-def clopper_pearson(p: float, n: float, level: float, method: str = "Clopper–Pearson") -> Interval:
+def clopper_pearson(p: float, n: float, level: float) -> Interval:
     """Return the exact two-sided interval of the same share."""
     alpha = (1 - level) / 2
-    return Interval(clopper_pearson_lower(p * n, n, alpha), clopper_pearson_upper(p * n, n, alpha), level, method)
+    low, high = clopper_pearson_lower(p * n, n, alpha), clopper_pearson_upper(p * n, n, alpha)
+    return Interval(low, high, level, "Clopper–Pearson")
 
 
 def at_effective(n: float, rows: int) -> str:
@@ -126,12 +123,8 @@ def effective_rows(hits: Floats, weights: Floats, clusters: Clusters, level: flo
     return min(rows, max(1.0, p * (1 - p) / error**2 * small**2))
 
 
-def _share(hits: Bools, weights: Floats, clusters: Clusters, method: Method, level: float) -> Estimate:
+def _share(hits: Bools, weights: Floats, clusters: Clusters, level: float) -> Estimate:
     values = hits.astype(np.float64)
     p, n = min(1.0, float(weights @ values / weights.sum())), effective_rows(values, weights, clusters, level)
-    uneven = at_effective(n, len(hits))
-    if method == "wilson":
-        interval = wilson(p, n, level, f"Wilson{uneven}")
-    else:
-        interval = clopper_pearson(p, n, level, f"Clopper–Pearson{uneven}")
+    interval = wilson(p, n, level, f"Wilson{at_effective(n, len(hits))}")
     return Estimate(p, interval, len(hits), clusters.count)

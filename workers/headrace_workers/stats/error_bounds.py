@@ -178,49 +178,30 @@ def served_error(strata: Sequence[Stratum], alpha: float = 0.05) -> Bound:
     A stratum's error counts by its share of what was served, whatever share of it was audited. An error that changes in
     time is bounded in the mean; that mean is of audits, so a stratum whose chance to be audited changes begins anew.
     """
-    shares = _shares(strata, alpha)
-    wrong, decided, audits = _counts(strata)
-    doubtful = [stratum.wrong + stratum.unknown for stratum in strata]
-    if not strata:
-        return _bound(strata, shares, 1.0, 0.0, 1.0)
-    return _bound(
-        strata,
-        shares,
-        watched_upper(shares, wrong, decided, alpha),
-        watched_lower(shares, wrong, audits, alpha),
-        watched_upper(shares, doubtful, audits, alpha),
-    )
-
-
-def _shares(strata: Sequence[Stratum], alpha: float) -> list[float]:
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"alpha is a probability between 0 and 1, not {alpha}")
+    if not strata:
+        return Bound(None, 1.0, 0.0, 0, 0, 0, 1.0)
     served = sum(stratum.served for stratum in strata)
     # Nothing served: every stratum might be all that will be.
-    return [stratum.served / served if served else 1.0 / len(strata) for stratum in strata]
-
-
-def _counts(strata: Sequence[Stratum]) -> tuple[list[int], list[int], list[int]]:
-    return (
-        [stratum.wrong for stratum in strata],
-        [stratum.decided for stratum in strata],
-        [stratum.audits for stratum in strata],
-    )
-
-
-def _bound(
-    strata: Sequence[Stratum], shares: Sequence[float], upper: float, lower: float, if_unknown_wrong: float
-) -> Bound:
-    seen = [(share, each.wrong / each.decided) for share, each in zip(shares, strata, strict=True) if each.decided]
+    shares = [stratum.served / served if served else 1.0 / len(strata) for stratum in strata]
+    wrong, unknown = [stratum.wrong for stratum in strata], [stratum.unknown for stratum in strata]
+    decided, audits = [stratum.decided for stratum in strata], [stratum.audits for stratum in strata]
+    doubtful = [stratum.wrong + stratum.unknown for stratum in strata]
+    seen = [
+        (share, stratum.wrong / stratum.decided)
+        for share, stratum in zip(shares, strata, strict=True)
+        if stratum.decided
+    ]
     weight = sum(share for share, _ in seen)
     return Bound(
         estimate=sum(share * rate for share, rate in seen) / weight if weight else None,
-        upper=min(1.0, upper),
-        lower=max(0.0, lower),
-        audits=sum(stratum.audits for stratum in strata),
-        wrong=sum(stratum.wrong for stratum in strata),
-        unknown=sum(stratum.unknown for stratum in strata),
-        upper_if_unknown_wrong=min(1.0, if_unknown_wrong),
+        upper=min(1.0, watched_upper(shares, wrong, decided, alpha)),
+        lower=max(0.0, watched_lower(shares, wrong, audits, alpha)),
+        audits=sum(audits),
+        wrong=sum(wrong),
+        unknown=sum(unknown),
+        upper_if_unknown_wrong=min(1.0, watched_upper(shares, doubtful, audits, alpha)),
     )
 
 

@@ -10,7 +10,7 @@ import unicodedata
 from typing import Final
 
 from headrace_workers.features.cache.guards.tokens import corrected
-from headrace_workers.features.cache.guards.words import lines_of, words_of
+from headrace_workers.features.cache.guards.words import NEGATED, lines_of, words_of
 
 QUESTIONS: Final = words_of("what which who whom whose when where why how")
 HELPING: Final = words_of(
@@ -148,7 +148,7 @@ _WORD: Final = re.compile(r"([^\W\d_]+(?:['’-][^\W\d_]+)*)([,:.?!]?)")
 _END: Final = re.compile(r"(?<=[^\W\d_]{2})([.!?]|!+|\?+)$")
 
 _CONTRACTED: Final = {
-    "can't": "can not", "cannot": "can not", "won't": "will not", "shan't": "shall not", "let's": "let us",
+    "let's": "let us", **{word: f"{verb} not" for word, verb in NEGATED.items()},
     **{f"{word}'s": f"{word} is" for word in ("what", "who", "where", "when", "how", "that", "there", "it")},
 }  # fmt: skip
 _ENDINGS: Final = {"m": "am", "re": "are", "ve": "have", "ll": "will"}

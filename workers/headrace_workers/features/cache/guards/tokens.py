@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
-from headrace_workers.features.cache.guards.words import lines_of, stem, words_of
+from headrace_workers.features.cache.guards.words import NEGATED, lines_of, stem, words_of
 
 # Slips of the keyboard: a word that is none, one slip away from a single common word, is read as that word.
 
@@ -89,10 +89,7 @@ _NO_SPACES: Final = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 _CONTRACTED: Final = {
-    "can't": ("can", "not"),
-    "cannot": ("can", "not"),
-    "won't": ("will", "not"),
-    "shan't": ("shall", "not"),
+    **{word: (verb, "not") for word, verb in NEGATED.items()},
     "ain't": ("is", "not"),
     "let's": ("let",),
     "i'm": ("i", "am"),

@@ -25,6 +25,7 @@ AUXILIARIES: Final = BE | words_of(
     "do does did doing done has have had having can could will would shall should may might must ought"
 )
 QUESTION_WORDS: Final = words_of("what which who whom whose when where why how whether")
+NEGATED: Final = {"can't": "can", "cannot": "can", "won't": "will", "shan't": "shall"}
 # After `how`, what is asked for.
 MEASURES: Final = words_of("many much long often far old big tall fast deep high soon large wide heavy hot late")
 CONJUNCTIONS: Final = words_of("and or nor but vs versus")

@@ -33,33 +33,22 @@ from headrace_workers.features.cache.store.entries import Entry
 from headrace_workers.models.verifiers.verifier import Relation, TextPair, Verifier
 
 
-class HitVerification:
-    """The verifier of one deployment: one that answers here, or a model that is asked in a stage of its own."""
-
-    def __init__(self, verifier: Verifier | ModelOfVerifier) -> None:
-        self._verifier = verifier
-
-    def of(self, asked: Sequence[Unanswered], hits: Mapping[int, Hit]) -> dict[int, Hit | Unverified | str]:
-        """Return, by position, the hits that the verifier confirmed, those that it is still to be asked about, and why
-        the others are refused.
-        """
-        said = self._said(asked, hits)
-        return {lookup.position: _judged(hits[lookup.position], said[lookup.position]) for lookup in asked}
-
-    def _said(self, asked: Sequence[Unanswered], hits: Mapping[int, Hit]) -> dict[int, VerifierSaid | Unverified]:
-        """Return what the verifier says of these hits, or said before; or that its model is still to be asked."""
-        verifier, pairs = self._verifier, {lookup.position: _pair(lookup) for lookup in asked}
-        if isinstance(verifier, ModelOfVerifier):
-            return {
-                lookup.position: lookup.request.asked.said
-                or verifier.asked(hits[lookup.position].entry_id, pairs[lookup.position])
-                for lookup in asked
-            }
-        verdicts = verifier.verify(list(pairs.values()))
+def _said(
+    verifier: Verifier | ModelOfVerifier, asked: Sequence[Unanswered], hits: Mapping[int, Hit]
+) -> dict[int, VerifierSaid | Unverified]:
+    """Return what the verifier says of these hits, or said before; or that its model is still to be asked."""
+    pairs = {lookup.position: _pair(lookup) for lookup in asked}
+    if isinstance(verifier, ModelOfVerifier):
         return {
-            position: VerifierSaid(hits[position].entry_id, verifier.name, verifier.provider, verdict)
-            for position, verdict in zip(pairs, verdicts, strict=True)
+            lookup.position: lookup.request.asked.said
+            or verifier.asked(hits[lookup.position].entry_id, pairs[lookup.position])
+            for lookup in asked
         }
+    verdicts = verifier.verify(list(pairs.values()))
+    return {
+        position: VerifierSaid(hits[position].entry_id, verifier.name, verifier.provider, verdict)
+        for position, verdict in zip(pairs, verdicts, strict=True)
+    }
 
 
 def _pair(lookup: Unanswered) -> TextPair:
@@ -102,7 +91,7 @@ class AnswerLookup:
         self._answers = ledger.of(Answers)
         self._keys = RequestKeys(version, None if likeness is None else likeness.embedder)
         self._likeness = likeness
-        self._verification = None if verifier is None else HitVerification(verifier)
+        self._verifier = verifier
         self._coalescing = Coalescing(self._answers, self._keys, likeness if verifier is None else None)
 
     def look_up(self, wanted: Sequence[LookupRequest]) -> list[LookupResult]:
@@ -164,10 +153,12 @@ class AnswerLookup:
         """Return the requests with what the verifier refused; and the hits that it confirmed and that still live, or
         those that it is to be asked about.
         """
-        if self._verification is None or not hits:
+        if self._verifier is None or not hits:
             return unanswered, hits
         asked = [lookup for lookup in unanswered if lookup.position in hits]
-        said = self._verification.of(asked, hits)
+        said = {
+            position: _judged(hits[position], answer) for position, answer in _said(self._verifier, asked, hits).items()
+        }
         alive = self._alive(asked)  # it may have taken a while
         served = {
             position: verdict
