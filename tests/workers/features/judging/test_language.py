@@ -9,10 +9,6 @@ from headrace_workers.features.judging.scores import NotCovered, Unsure
     [
         ("en", "The capital of France is Paris."),
         ("de", "Die Hauptstadt von Frankreich ist Paris."),
-        ("fr", "Oui, bien sûr."),
-        ("es", "El gato está encima de la mesa y duerme."),
-        ("ru", "Москва — столица России."),
-        ("ja", "私は学生です。"),
         ("zh", "你好，我是学生。"),
         ("en", "THE MILL STOOD STILL ALL SUMMER"),
     ],

@@ -9,7 +9,6 @@ PAIRS = [
     ("The cat sat on the mat.", "The cat is sitting on the mat."),
     ("It costs 3.50 euros, doesn't it?", "It costs 3.50 euros."),
     ("hello", "hello world"),
-    ("Ein Haus am See", "Das Haus am See"),
     ("entirely different words", "nothing shared here"),
 ]
 
@@ -19,8 +18,7 @@ FIGURES = [
     (*PAIRS[0], 0.5, 0.830189),
     (*PAIRS[1], 0.384615, 0.730769),
     (*PAIRS[2], 0.333333, 0.625),
-    (*PAIRS[3], 0.6, 0.8),
-    (*PAIRS[4], 0.0, 0.418605),
+    (*PAIRS[3], 0.0, 0.418605),
     ("the the the", "the cat", 0.166667, 0.555556),
     ("", "", 0.0, 1.0),
     ("", "something", 0.0, 0.0),
@@ -64,10 +62,8 @@ def test_bleu_keeps_no_texts() -> None:
     [
         ("The Eiffel Tower!", "eiffel tower", 1.0),
         ("in Paris, France", "Paris", 0.5),
-        ("Paris Paris", "Paris", 2 / 3),
         ("Paris Paris Rome", "Paris Paris", 4 / 5),  # bags, not sets: what both say twice counts twice
         ("to be or not to be", "to be to do", 0.6),
-        ("London", "Paris", 0.0),
         ("", "Paris", 0.0),
         ("the", "a", 1.0),
     ],
