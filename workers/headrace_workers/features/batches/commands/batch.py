@@ -1,20 +1,23 @@
 """`headrace batch`: files of many jobs: submitting them, looking at them, reading what came of them."""
 
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from sqlalchemy import Row
 
+from headrace_schemas.callback import BatchCallback
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS
 from headrace_workers.cli import asking
 from headrace_workers.cli.connections import ring_bridges
-from headrace_workers.cli.durations import parse_duration
+from headrace_workers.cli.durations import parse_duration, show_ms
 from headrace_workers.cli.options import MOST_TOKENS, checked_tenant, limit_option
 from headrace_workers.cli.output import console, flush, printable, put, put_json, put_view, say, table, write_file
 from headrace_workers.core.text_file import NotReadable
@@ -26,12 +29,16 @@ from headrace_workers.features.batches.commands.batch_files import (
     ordered,
     sources,
 )
-from headrace_workers.features.batches.commands.batch_views import COLUMNS, NUMBERS, batch_row, facts
 from headrace_workers.features.batches.commands.forecast import Forecasting
 from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, LONGEST_WINDOW, BatchOptions, EmptyInput
 from headrace_workers.features.batches.new_batch import retry_failed as again
 from headrace_workers.features.batches.store.batches import CANCELLED, CANCELLING
-from headrace_workers.features.batches.views import Batch, progress_words
+from headrace_workers.features.batches.views import Batch, is_over, progress_words
+
+COLUMNS: Final = ("batch", "status", "total", "completed", "failed", "cached", "tokens", "tenant")
+NUMBERS: Final = ("total", "completed", "failed", "cached", "tokens")
+_POLL_SECONDS = 0.5
+_LINE_SECONDS = 10.0
 
 OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object, as OpenAI's clients read it")]
 BudgetOption = Annotated[
@@ -81,10 +88,52 @@ def submit(
 
 
 def watch_batch(here: Deployment, batch_id: str) -> bool:
-    """Show the progress of a batch until it ends; return True if every line was answered."""
-    from headrace_workers.features.batches.commands.batch_views import watched
+    """Show the progress of a batch until it ends: a live bar on a terminal, a line now and then elsewhere.
 
-    return watched(lambda: here.batch(batch_id, None))
+    Return True if every line was answered.
+    """
+    batch = here.batch(batch_id, None)
+    terminal = console()
+    started, before = time.monotonic(), batch.completed + batch.failed
+    first_tokens = batch.completion_tokens
+
+    def words() -> str:
+        seconds = max(0.001, time.monotonic() - started)
+        rate = (batch.completion_tokens - first_tokens) / seconds
+        failed = f", {batch.failed:,} failed" if batch.failed else ""
+        cached = f", {batch.cached:,} cached" if batch.cached else ""
+        return f"{rate:,.0f} tokens/s{failed}{cached}"
+
+    if terminal.is_terminal:
+        with _bar(terminal) as bar:
+            task = bar.add_task(batch.state, total=batch.total, completed=before, words="")
+            while not is_over(batch):
+                time.sleep(_POLL_SECONDS)
+                batch = here.batch(batch_id, None)
+                bar.update(task, description=batch.state, completed=batch.completed + batch.failed, words=words())
+    else:
+        shown = started
+        while not is_over(batch):
+            time.sleep(_POLL_SECONDS)
+            batch = here.batch(batch_id, None)
+            if time.monotonic() - shown >= _LINE_SECONDS:
+                shown = time.monotonic()
+                say(f"{batch.id} is {progress_words(batch)}, {words()}")
+    say(f"{batch.id} is {progress_words(batch)}")
+    return bool(batch.completed == batch.total)
+
+
+def _bar(terminal: Any) -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[words]}"),
+        TimeRemainingColumn(),
+        console=terminal,
+    )
 
 
 def _options(
@@ -161,6 +210,31 @@ def _forecast(here: Deployment, source: str, wishes: BatchOptions, *, as_json: b
 
 _IdArgument = Annotated[str, typer.Argument(metavar="BATCH", help="the batch's id")]
 _TenantOption = Annotated[str | None, typer.Option("--tenant", help="its tenant [HEADRACE_TENANT]")]
+
+
+def batch_row(batch: Batch) -> tuple[str, ...]:
+    """Return the cells of `COLUMNS`."""
+    lines, own = batch.request_counts, batch.headrace
+    counts = (lines.total, lines.completed, lines.failed, own.cached, batch.usage.total_tokens)
+    return (batch.id, batch.status, *(f"{count:,}" for count in counts), own.tenant)
+
+
+def facts(batch: Row[Any], codes: Counter[str]) -> list[str]:
+    """Return all facts of a batch, a line each."""
+    lines = [f"{batch.id} is {progress_words(batch)}"]
+    if batch.reason:
+        lines.append(f"it failed: {batch.reason}")
+    lines += [f"  {count:,} not answered: {code}" for code, count in codes.most_common()]
+    lines.append(f"tokens: {batch.prompt_tokens:,} read, {batch.completion_tokens:,} written")
+    if batch.max_tokens is not None:
+        lines.append(f"of {batch.max_tokens:,} tokens {batch.spent:,} are spent and {batch.reserved:,} reserved")
+    if batch.callback:
+        callback = BatchCallback.model_validate_json(batch.callback)
+        lines.append(f"its end is told to {callback.url or callback.endpoint}")
+    if is_over(batch):
+        lines.append(f"it took {show_ms(batch.ended_at - batch.created_at)}")
+    files = (("input", batch.input_file), ("output", batch.output_file), ("errors", batch.error_file))
+    return lines + [f"{name}: {file}" for name, file in files if file]
 
 
 def list_batches(
