@@ -1,23 +1,20 @@
-"""Files of the model hub, over plain HTTPS: resumed where a download was cut, and used only if their SHA-256 is right;
-and models on the hub that are worth a first try.
+"""Files of the model hub, and models on it that are worth a first try.
 
 The hub answers a HEAD request with the commit of the file (`X-Repo-Commit`), its SHA-256 (`X-Linked-ETag`) and its size
-(`X-Linked-Size`), and a GET request with a redirect to a store on another host. HF_ENDPOINT names a mirror of the hub,
-and HF_TOKEN a token, which is sent to the hub alone.
+(`X-Linked-Size`), and a GET request with a redirect to a store on another host. HF_ENDPOINT names a mirror of the hub.
+huggingface_hub is not used: it deletes what arrived when a download fails.
 """
 
-import errno
 import fcntl
-import os
 import re
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
 from typing import Final, Self
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote
 
 import httpx
 
@@ -34,10 +31,8 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SHA256_HEADER: Final = "x-linked-etag"
 _MOST_BYTES: Final = 1_000_000_000_000
-_MOST_REDIRECTS: Final = 5
 _TRIES: Final = 3  # without a single new byte between them
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)  # of silence, not of the whole
-_NONE: Final[Mapping[str, str]] = {}
 
 _PROCESS: Final = 300_000_000  # bytes of a worker without a model
 _BATCH_TOKENS: Final = 2_048  # of the prompts in a batch on a CPU: each has a float32 for each token of the vocabulary
@@ -71,38 +66,28 @@ class HubFile:
         repository, _, revision = repository.partition("@")
         return cls(repository=f"{owner}/{repository}", name=name, revision=revision or "main")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HubDownload:
-    """A file that arrived whole. `path` is the caller's to remove."""
-
-    path: Path
-    commit: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """The hub's own facts about a file."""
-
-    commit: str
-    sha256: str
-    size: int
+    def url(self, hub: str) -> str:
+        """Return the address of the file on a hub."""
+        return f"{hub}/{self.repository}/resolve/{self.revision}/{quote(self.name)}"
 
 
 def download(
     file: HubFile, folder: Path, progress: Progress = lambda doing, done: None, env: Mapping[str, str] | None = None
-) -> HubDownload:
-    """Download a file into the folder, under its SHA-256 as name. A download that was cut is continued there.
+) -> tuple[Path, HubFile]:
+    """Download a file into the folder, under its SHA-256 as name; a download that was cut is continued there. Return
+    its path, which is the caller's to remove, and the file with its commit and its hash.
 
     Raise ChecksumMismatch if the content is another, Unavailable if the hub, the network or the disk fails, and
     ConfigurationError if the hub has no such file or wants a token.
     """
-    hub = _Hub(environment(env).get("HF_ENDPOINT") or _HUB, environment(env).get("HF_TOKEN") or "")
-    with httpx.Client(timeout=_TIMEOUT, headers={"Accept-Encoding": "identity"}) as client:
-        facts = hub.facts(client, file)
+    hub = (environment(env).get("HF_ENDPOINT") or _HUB).rstrip("/")
+    headers = {"Accept-Encoding": "identity"}
+    if token := environment(env).get("HF_TOKEN"):
+        headers["Authorization"] = f"Bearer {token}"  # httpx sends it to no other host
+    with httpx.Client(timeout=_TIMEOUT, headers=headers, follow_redirects=True, max_redirects=5) as client:
+        pinned, size = _ask(client, hub, file)
         private_folder(folder)
-        path = folder / f"{facts.sha256}.gguf"
+        path = folder / f"{pinned.sha256}.gguf"
         with open(path, "ab", buffering=0, opener=opened_privately) as target:
             try:
                 fcntl.flock(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,147 +95,88 @@ def download(
                 raise Unavailable(
                     f"another process downloads {file.name} to {path}: wait until it has ended"
                 ) from error
-            _fill(hub, client, file, facts, path, target, progress)
-    if (actual := sha256_of(path)) != facts.sha256:
+            needed, free = size - target.tell(), shutil.disk_usage(folder).free
+            if free < needed:
+                raise Unavailable(
+                    f"{file.name} needs {needed / 1e9:.1f} GB more, and {folder} has {free / 1e9:.1f} GB left: make "
+                    "room, or move HEADRACE_HOME"
+                )
+            _fill(client, hub, pinned, size, target, progress)
+    if (actual := sha256_of(path)) != pinned.sha256:
         path.unlink()
         raise ChecksumMismatch(
-            f"{file.name} of {file.repository} has sha256 {actual}, expected {facts.sha256}; nothing was installed"
+            f"{file.name} of {file.repository} has sha256 {actual}, expected {pinned.sha256}; nothing was installed"
         )
-    return HubDownload(path=path, commit=facts.commit, sha256=facts.sha256)
+    return path, pinned
 
 
-def _fill(
-    hub: "_Hub", client: httpx.Client, file: HubFile, facts: _Facts, path: Path, target: FileIO, progress: Progress
-) -> None:
+def _ask(client: httpx.Client, hub: str, file: HubFile) -> tuple[HubFile, int]:
+    """Return the file with the commit and the hash that the hub names, and its size in bytes.
+
+    Raise ChecksumMismatch if that is not the file that is wanted.
+    """
+    try:
+        response = client.head(file.url(hub))
+        answer = next((step for step in response.history if _SHA256_HEADER in step.headers), response)
+        _check_status(answer, file)
+    except httpx.HTTPError as error:
+        reason = str(error) or type(error).__name__
+        raise Unavailable(
+            f"the hub {hub} cannot be reached: {reason}. With a mirror, set HF_ENDPOINT; with the file at hand, use "
+            "`headrace models convert FILE.gguf`"
+        ) from error
+    sha256 = answer.headers.get(_SHA256_HEADER, "").removeprefix("W/").strip('"')
+    if _SHA256.fullmatch(sha256) is None:
+        sha256 = file.sha256
+    if file.sha256 and sha256 != file.sha256:
+        raise ChecksumMismatch(
+            f"the hub's {file.name} of {file.repository} has sha256 {sha256}, expected {file.sha256}; nothing was "
+            "downloaded"
+        )
+    size = answer.headers.get("x-linked-size") or answer.headers.get("content-length", "")
+    if not sha256 or not size.isdecimal() or not 0 < int(size) <= _MOST_BYTES:
+        raise Unavailable(f"{file.url(hub)} has no SHA-256 or size in its headers: it is no hub, or no mirror of one")
+    commit = answer.headers.get("x-repo-commit", "")
+    return replace(file, revision=commit if _COMMIT.fullmatch(commit) else file.revision, sha256=sha256), int(size)
+
+
+def _fill(client: httpx.Client, hub: str, file: HubFile, size: int, target: FileIO, progress: Progress) -> None:
     """Append what the file lacks, in as many requests as it takes."""
-    have = target.tell()
-    if have > facts.size:
-        target.truncate(0)
-        have = 0
-    if (free := shutil.disk_usage(path.parent).free) < facts.size - have:
-        raise _no_room(file, facts.size - have, free, path.parent)
-    tries, furthest = 0, have
-    while have < facts.size:
+    have = furthest = target.tell()
+    tries = 0
+    while have < size:
         try:
-            hub.append(client, file, facts, target, progress)
+            _append(client, hub, file, size, target, progress)
             problem = "the connection ended early"
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError) as error:
             problem = str(error) or type(error).__name__
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            free = shutil.disk_usage(path.parent).free
-            raise _no_room(file, facts.size - os.path.getsize(path), free, path.parent) from error
-        have = os.path.getsize(path)
+        have = target.tell()
         tries = 0 if have > furthest else tries + 1
         furthest = max(furthest, have)
         if tries == _TRIES:
             raise Unavailable(
-                f"{file.name} of {file.repository} arrived as far as byte {have:,} of {facts.size:,}, then {problem}; "
-                "the same command goes on from there"
+                f"{file.name} of {file.repository} arrived as far as byte {have:,} of {size:,}, then {problem}; the "
+                "same command goes on from there"
             )
-        if have < facts.size:
-            time.sleep(tries)
+        time.sleep(tries)
 
 
-def _no_room(file: HubFile, needed: int, free: int, folder: Path) -> Unavailable:
-    return Unavailable(
-        f"{file.name} needs {needed / 1e9:.1f} GB more, and {folder} has {free / 1e9:.1f} GB left: make room, or move "
-        "HEADRACE_HOME; the same command goes on from there"
-    )
-
-
-class _Hub:
-    """The hub's API for files, at an address."""
-
-    def __init__(self, endpoint: str, token: str) -> None:
-        self._endpoint = endpoint.rstrip("/")
-        if urlsplit(self._endpoint).scheme not in ("http", "https"):
-            raise ConfigurationError(f"HF_ENDPOINT is {endpoint!r}; it must begin with https:// or http://")
-        self._token = token
-
-    def facts(self, client: httpx.Client, file: HubFile) -> _Facts:
-        """Return what the hub says of a file. Raise ChecksumMismatch if that is not the file that is wanted."""
-        where = self._url(file, file.revision)
-        try:
-            response = self._send(client, "HEAD", where, until=_SHA256_HEADER)
-            response.close()
-            _check_status(response, file)
-        except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise Unavailable(
-                f"the hub {self._endpoint} cannot be reached: {reason}. With a mirror, set HF_ENDPOINT; with the file "
-                "at hand, use `headrace models convert FILE.gguf`"
-            ) from error
-        sha256 = response.headers.get(_SHA256_HEADER, "").removeprefix("W/").strip('"')
-        if _SHA256.fullmatch(sha256) is None:
-            sha256 = ""
-        if file.sha256 and sha256 and sha256 != file.sha256:
-            raise ChecksumMismatch(
-                f"the hub's {file.name} of {file.repository} has sha256 {sha256}, expected {file.sha256}; nothing was "
-                "downloaded"
-            )
-        commit = response.headers.get("x-repo-commit", "")
-        size = response.headers.get("x-linked-size") or response.headers.get("content-length", "")
-        if not (wanted := file.sha256 or sha256) or not size.isdecimal() or not 0 < int(size) <= _MOST_BYTES:
-            raise Unavailable(f"{where} has no SHA-256 or size in its headers: it is no hub, or no mirror of one")
-        return _Facts(commit if _COMMIT.fullmatch(commit) else "", wanted, int(size))
-
-    def append(self, client: httpx.Client, file: HubFile, facts: _Facts, target: FileIO, progress: Progress) -> None:
-        """Append what one request gives of the rest of the file."""
-        have = target.seek(0, os.SEEK_END)
-        ranged = {"Range": f"bytes={have}-"} if have else {}
-        response = self._send(client, "GET", self._url(file, facts.commit or file.revision), ranged)
-        try:
-            _check_status(response, file)
-            if response.status_code != httpx.codes.PARTIAL_CONTENT or not _begins_at(response, have):
-                have = 0  # this server always sends the whole
-                target.truncate(0)
-            for chunk in response.iter_raw():
-                if have + len(chunk) > facts.size:
-                    target.truncate(0)
-                    raise ChecksumMismatch(
-                        f"{file.name} of {file.repository} has more than the {facts.size:,} bytes that the hub names; "
-                        "nothing was installed"
-                    )
-                rest = memoryview(chunk)
-                while rest:
-                    rest = rest[target.write(rest) :]
-                have += len(chunk)
-                progress(f"downloading {file.name}, {facts.size / 1e9:.1f} GB", have / facts.size)
-        finally:
-            response.close()
-
-    def _url(self, file: HubFile, revision: str) -> str:
-        return f"{self._endpoint}/{file.repository}/resolve/{revision}/{quote(file.name)}"
-
-    def _send(
-        self,
-        client: httpx.Client,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] = _NONE,
-        until: str = "",
-    ) -> httpx.Response:
-        """Send a request and follow its redirects, until a response has the header `until`. The token goes to the hub
-        alone, and no redirect leads from https to http.
-        """
-        for _ in range(_MOST_REDIRECTS + 1):
-            own = urlsplit(url)[:2] == urlsplit(self._endpoint)[:2]
-            extra = {"Authorization": f"Bearer {self._token}"} if own and self._token else {}
-            response = client.send(client.build_request(method, url, headers={**headers, **extra}), stream=True)
-            if not response.is_redirect or (until and until in response.headers):
-                return response
-            response.close()
-            before, url = url, urljoin(url, response.headers.get("location", ""))
-            scheme = urlsplit(url).scheme
-            if scheme not in ("http", "https") or (scheme == "http" and before.startswith("https:")):
-                raise Unavailable(f"the hub leads from {before} to an address that is not https, which is not followed")
-        raise Unavailable(f"the hub leads from one address to another more than {_MOST_REDIRECTS} times")
-
-
-def _begins_at(response: httpx.Response, byte: int) -> bool:
-    return str(response.headers.get("content-range", "")).startswith(f"bytes {byte}-")
+def _append(client: httpx.Client, hub: str, file: HubFile, size: int, target: FileIO, progress: Progress) -> None:
+    """Append what one request gives of the rest of the file, up to its size."""
+    have = target.tell()
+    with client.stream("GET", file.url(hub), headers={"Range": f"bytes={have}-"} if have else {}) as response:
+        _check_status(response, file)
+        if not response.headers.get("content-range", "").startswith(f"bytes {have}-"):
+            target.truncate(0)  # this server always sends the whole
+            have = target.seek(0)
+        for chunk in response.iter_raw():
+            rest = memoryview(chunk)[: size - have]
+            while rest:
+                written = target.write(rest)
+                rest, have = rest[written:], have + written
+            progress(f"downloading {file.name}, {size / 1e9:.1f} GB", have / size)
+            if have == size:
+                return
 
 
 def _check_status(response: httpx.Response, file: HubFile) -> None:
@@ -263,11 +189,7 @@ def _check_status(response: httpx.Response, file: HubFile) -> None:
     if status == httpx.codes.NOT_FOUND:
         raise ConfigurationError(f"the hub has no {what}")
     if status >= httpx.codes.BAD_REQUEST:
-        raise _HubFailed(f"the hub answered {status} for {what}")
-
-
-class _HubFailed(httpx.HTTPError):
-    """An answer of the hub that may be another one the next time."""
+        raise httpx.HTTPError(f"the hub answered {status} for {what}")
 
 
 _STACK: Final = 2_000_000_000  # bytes of memory that a stack takes without a model, and the system

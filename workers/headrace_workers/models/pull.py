@@ -163,16 +163,14 @@ def _from_hub(name: str, home: Path, quantization: str, progress: Progress) -> M
             "folder first"
         )
     downloads = home / "downloads"
-    found = download(file, downloads, progress)
+    path, file = download(file, downloads, progress)
     progress(f"converting to {quantization}", 0.0)
     with staged_model(home, alias) as draft:
-        facts = convert_gguf(
-            found.path, draft, quantization, lambda done: progress(f"converting to {quantization}", done)
-        )
+        facts = convert_gguf(path, draft, quantization, lambda done: progress(f"converting to {quantization}", done))
         card = ModelCard(
             alias=alias,
             engine="ctranslate2",
-            source=f"hub:{file.repository}@{found.commit or file.revision}/{file.name}#sha256={found.sha256}",
+            source=f"hub:{file.repository}@{file.revision}/{file.name}#sha256={file.sha256}",
             licence=model.licence if model is not None else facts.licence,
             sha256=sha256_of(draft / "model.bin"),
             quantization=quantization,
@@ -181,7 +179,7 @@ def _from_hub(name: str, home: Path, quantization: str, progress: Progress) -> M
             context_length=facts.context_length,
         )
         write_card(draft, card)
-    found.path.unlink()
+    path.unlink()
     progress("ready", 1.0)
     return card
 
