@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,13 +15,14 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
 from headrace_workers.features.console import plans
 from headrace_workers.features.console.aside_lists import AsideFilter, AsideLists
-from headrace_workers.features.console.plans import CONSOLE_PLANS, Act, Owner, Plan, PlanRuns, Plans
+from headrace_workers.features.console.plans import CONSOLE_PLANS, Act, Plan, PlanRuns, Plans
+from headrace_workers.http.caller import Caller
 
 __all__ = ["ledger", "ledger_url"]
-ADA = Owner("default", "key", "Ada")
+ADA = Caller("default", frozenset(), "key", "Ada")
 
 
-def make(ledger: Ledger, act: Act, owner: Owner = ADA) -> str:
+def make(ledger: Ledger, act: Act, owner: Caller = ADA) -> str:
     kind: Any = "dead" if act == "replay" else "held"
     items, more = ledger.of(AsideLists).places(AsideFilter(kind))
     return ledger.of(Plans).make(owner, act, {"kind": kind}, items, more=more, everywhere=False)
@@ -39,7 +41,7 @@ def states(ledger: Ledger) -> dict[str, str]:
 def test_a_plan_is_begun_once_in_its_time_by_its_person(ledger: Ledger):
     hold(ledger)
     store, plan_id = ledger.of(Plans), make(ledger, "release")
-    for other in (ADA._replace(tenant="acme"), ADA._replace(key_id="other"), ADA._replace(who="Bob")):
+    for other in (replace(ADA, tenant="acme"), replace(ADA, key_id="other"), replace(ADA, name="Bob")):
         assert store.find(other, plan_id) is None
         assert not store.begin(other, plan_id, "")
     assert [store.do_part(plan_id), store.begin(ADA, plan_id, ""), store.begin(ADA, plan_id, "")] == [0, True, False]
@@ -135,7 +137,7 @@ def test_plans_that_nobody_begins_are_forgotten(ledger: Ledger):
     hold(ledger)
     first = make(ledger, "release")
     others = [make(ledger, "release") for _ in range(plans.MOST_PLANS - 1)]
-    begun = make(ledger, "release", ADA._replace(who="Bob"))
+    begun = make(ledger, "release", replace(ADA, name="Bob"))
     ledger.of(Plans).begin(ADA, others[0], "")
     newest = [make(ledger, "release") for _ in range(2)]
     kept = {row.id for row in ledger.read(select(CONSOLE_PLANS.c.id))}

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from uuid import uuid4
 
 from sqlalchemy import (
@@ -38,6 +38,9 @@ from headrace_workers.core.sql.database import clock
 from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.core.tables import JOBS, METADATA
 from headrace_workers.features.console.job_lists import Place
+
+if TYPE_CHECKING:  # it loads the web framework
+    from headrace_workers.http.caller import Caller
 
 PLAN_MS: Final = 900_000  # in which a plan may be begun
 KEPT_MS: Final = 86_400_000
@@ -69,14 +72,6 @@ CONSOLE_PLANS: Final = Table(
 )
 
 
-class Owner(NamedTuple):
-    """The person whose plan it is."""
-
-    tenant: str
-    key_id: str
-    who: str
-
-
 class Plan(NamedTuple):
     """A plan. Times are in ms since 1970; `now` is when it was read."""
 
@@ -102,13 +97,14 @@ class Plan(NamedTuple):
         return self.state == "planned" and self.expires_at <= self.now
 
 
-def _mine(owner: Owner) -> tuple[ColumnElement[bool], ...]:
-    return tuple(CONSOLE_PLANS.c[name] == value for name, value in owner._asdict().items())
+def _mine(owner: "Caller") -> tuple[ColumnElement[bool], ...]:
+    plans = CONSOLE_PLANS.c
+    return plans.tenant == owner.tenant, plans.key_id == owner.key_id, plans.who == owner.name
 
 
 def make(
     connection: Connection,
-    owner: Owner,
+    owner: "Caller",
     act: Act,
     conditions: Mapping[str, str],
     items: Sequence[Place],
@@ -126,13 +122,13 @@ def make(
         CONSOLE_PLANS.insert().values(
             id=plan_id, act=act, filter=json.dumps(conditions), items=json.dumps([str(place) for place in items]),
             size=len(items), more=more, everywhere=everywhere, state="planned", reason="", place=0, done=0, cut=0,
-            at=now, expires_at=now + PLAN_MS, **owner._asdict(),
+            at=now, expires_at=now + PLAN_MS, tenant=owner.tenant, key_id=owner.key_id, who=owner.name,
         )
     )  # fmt: skip
     return plan_id
 
 
-def find(connection: Connection, owner: Owner, plan_id: str) -> Plan | None:
+def find(connection: Connection, owner: "Caller", plan_id: str) -> Plan | None:
     """Return a person's plan of this id; None where they have none."""
     row = connection.execute(select(CONSOLE_PLANS).where(CONSOLE_PLANS.c.id == plan_id, *_mine(owner))).first()
     if row is None:
@@ -145,7 +141,7 @@ def _places(items: str) -> list[Place]:
     return [place for text in json.loads(items) if (place := Place.read(text)) is not None]
 
 
-def begin(connection: Connection, owner: Owner, plan_id: str, reason: str) -> bool:
+def begin(connection: Connection, owner: "Caller", plan_id: str, reason: str) -> bool:
     """Begin a person's plan: True for the first who does, in its time. One that is under way counts as going on now."""
     now, plans = clock(connection), CONSOLE_PLANS.c
     waiting = (plans.id == plan_id, plans.state == "planned", plans.expires_at > now)

@@ -17,7 +17,7 @@ from headrace_workers.features.console.aside_lists import AGES, CATEGORIES, Asid
 from headrace_workers.features.console.connections import ConsoleReads
 from headrace_workers.features.console.frame import PART, SignedInRoute, go_to, page, visitor_of
 from headrace_workers.features.console.job_lists import Place
-from headrace_workers.features.console.plans import Act, Owner, Plan, PlanRuns, Plans
+from headrace_workers.features.console.plans import Act, Plan, PlanRuns, Plans
 from headrace_workers.features.console.sign_in import form_of
 from headrace_workers.features.console.visitors import CONSOLE
 from headrace_workers.features.quality.feature import REVIEWS_READ, REVIEWS_WRITE
@@ -161,7 +161,7 @@ async def plan(request: Request, services: Wired) -> Response:
         raise Refusal(Why.CONFLICT, "nothing fits this filter any more")
     plan_id = await services.ask(
         services.ledger.of(Plans).make,
-        _owner(caller),
+        caller,
         act,
         {"kind": wanted.kind, **conditions},
         items,
@@ -205,20 +205,16 @@ async def do(request: Request, plan_id: str, services: Wired) -> Response:
     reason = " ".join(given.get("reason", "").replace("\x00", "").split())[:_LONGEST_REASON]
     if found.act == "withhold" and found.state == "planned" and not reason:
         raise Refusal(Why.INVALID, "reason: is empty: give a reason, which the jobs' senders read")
-    await services.ask(services.ledger.of(Plans).begin, _owner(caller), plan_id, reason)
+    await services.ask(services.ledger.of(Plans).begin, caller, plan_id, reason)
     services.of(PlanRuns).start(plan_id, services.ring)
     return go_to(request, f"aside/{plan_id}/")
-
-
-def _owner(caller: Caller) -> Owner:
-    return Owner(caller.tenant, caller.key_id, caller.name)
 
 
 async def _found(services: Services, caller: Caller, plan_id: str) -> Plan:
     """Return a plan of the caller's. Raise 404 if they have none of this id."""
     found = None
     if _NAME.fullmatch(plan_id):
-        found = await services.ask(services.ledger.of(Plans).find, _owner(caller), plan_id)
+        found = await services.ask(services.ledger.of(Plans).find, caller, plan_id)
     if found is None:
         raise Refusal(Why.NOT_FOUND, "you have no plan of this id: plans are forgotten after a day")
     return found
