@@ -110,6 +110,7 @@ def test_a_url_that_cannot_be_used_is_shown_without_its_secrets():
     with pytest.raises(ConfigurationError) as told:
         Store.at("nowhere://me:secret@bucket/folder?token=secret")
     assert "'nowhere://bucket/folder'" in str(told.value)
+    assert "it may be a folder, or a URL that fsspec knows" in str(told.value)
     assert "secret" not in str(told.value)
 
 
@@ -127,9 +128,3 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
         assert store.write("a/f/0", [b"small"]) == 5
     finally:
         os.system(f"umount {folder}")
-
-
-@pytest.mark.parametrize("where", ["nowhere://bucket", "s4://bucket/folder"])
-def test_a_place_of_no_kind_that_is_known_is_refused(where):
-    with pytest.raises(ConfigurationError, match="it may be a folder, or a URL that fsspec knows"):
-        Store.at(where)

@@ -1,8 +1,5 @@
-"""Storage of files' bytes: a folder, or a URL that fsspec can reach, such as s3://bucket/folder.
-
-An object is written once, as a whole, and never changed. Under its name there is all of it or nothing: a file of a
-folder is written under another name, brought to the disk and renamed; elsewhere what is small is put at once, and what
-is large is moved to its name when it is whole.
+"""Storage of files' bytes: a folder, or a URL that fsspec can reach. An object is written once, as a whole: under its
+name there is all of it or nothing.
 """
 
 import contextlib

@@ -1,9 +1,5 @@
-"""The knowledge bases that a worker holds in memory: read when they are first asked for, or before that (`Warming`),
-and kept like the ledger.
-
-A base is registered before it is read, so that its reader gets every change made meanwhile; once it is read, only its
-follower changes it. A change costs the reading of its document's chunks, and one of a base that nobody asks for costs
-nothing.
+"""The knowledge bases that a worker holds in memory, kept like the ledger: a base is registered before it is read, so
+that no change made meanwhile is missed.
 """
 
 import logging

@@ -239,8 +239,7 @@ _COUNTED: Final = 32  # characters for each token: what has words, and more than
 class Chunk:
     """A stretch of a document: `text` is the document's text[span[0]:span[1]].
 
-    `section` is the headings above it, the highest first: `Guide > Install`; and where form feeds part
-    pages, the page that it begins on: `page 7`. Empty where there are none.
+    `section` is the headings above it, the highest first (`Guide > Install`), then the page that it begins on.
     """
 
     id: str

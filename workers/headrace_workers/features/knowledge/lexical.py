@@ -1,13 +1,5 @@
-"""BM25 over chunks, with documents that come, change and go.
-
-The index is a handful of segments that never change, each at least twice as large as the next. A
-change makes a new segment of what came, marks what went, and puts a new tuple of segments in the old one's place: a
-search goes on with the tuple that it took, so it sees a change whole or not at all, and waits for none. Neighbours of
-like size are merged, so that a chunk is written again a logarithmic number of times. bm25s, which computes each score
-beforehand, would have to build all anew for each change.
-
-Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), with the idf of Lucene, which
-is never negative. Ranks are the same whatever the order in which documents came.
+"""BM25 over chunks, with documents that come, change and go: segments that never change, merged when of like size, so
+that a search sees a change whole or not at all. Robertson and Zaragoza (2009), with the idf of Lucene.
 """
 
 import math

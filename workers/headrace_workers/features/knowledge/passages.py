@@ -125,9 +125,8 @@ _LIMITS: Final = Limits(exact=10_000)  # more than of answers: lists find the hu
 class Hit:
     """A passage that was found. `ranks` and `scores` come from the legs that found it: BM25, and the cosine.
 
-    `score` is the mean of the cosine and the share of the query's words, by their rarity, that the passage has.
-    `document_id` and `version` name its document at that version; `attributes` are the document's, which has had this
-    version since `added_at` (ms).
+    `score` is the mean of the cosine and the share of the query's words, by rarity, that the passage has. The document
+    has had this `version` since `added_at` (ms).
     """
 
     chunk: Chunk

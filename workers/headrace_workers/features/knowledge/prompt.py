@@ -37,9 +37,7 @@ class Packed:
 def pack(passages: Iterable[Passage], budget: int, floor: float, cost: Callable[[Passage], int]) -> Packed:
     """Take the passages whose relevance is at least `floor`, in their order, while they fit into `budget` tokens.
 
-    They come as the search ranked them, the best first: that knows more than the relevance alone. `cost` is what a
-    passage takes of the budget, its marks included. One that does not fit is left out, and a smaller one after it may
-    still go in. A relevance that is no number clears no floor.
+    `cost` is what a passage takes of it, marks included. One that does not fit is left out; a smaller one may follow.
     """
     relevant = [each for each in passages if each.relevance >= floor]
     taken: list[Passage] = []

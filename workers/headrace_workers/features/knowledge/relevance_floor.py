@@ -1,9 +1,5 @@
-"""The relevance floor that fits a base: few questions about other things reach it.
-
-The nearest of many passages is an extreme value: the more passages there are, the nearer the nearest one is, whatever
-is asked. So the floor is read from the base itself, by the cosine of the nearest passage to each of 160 everyday
-questions (lists/everyday_questions.txt). A Gumbel distribution, which such maxima follow, is laid through their
-quartiles: questions that the base can answer by chance stand above these and do not raise it.
+"""The relevance floor that fits a base: few questions about other things reach it. A Gumbel distribution lies through
+the quartiles of the nearest cosines of 160 everyday questions (lists/everyday_questions.txt).
 """
 
 import math

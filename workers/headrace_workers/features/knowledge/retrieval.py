@@ -67,11 +67,8 @@ def as_found(_question: str, hits: Sequence[Hit]) -> Sequence[Hit]:
 class Retrieval:
     """Finds what answers may rest on. Thread-safe.
 
-    A passage needs the relevance `floor`, the cosine of its vector to the question's; None: the one that fits its base.
-    Passages take `most_tokens` of a
-    prompt at most, and never so many that it would not fit its model. `guess` counts the tokens of a text whose model
-    has no tokenizer here. `bases` gives the same ones each time, or raises what keeps it from that. `rerank` puts what
-    a search found into another order.
+    A passage needs a cosine of `floor` to the question; None: the floor that fits its base. Passages take `most_tokens`
+    of a prompt at most, and never more than fit its model. `guess` counts tokens where the model has no tokenizer here.
     """
 
     bases: Callable[[], FindsPassages]

@@ -1,8 +1,5 @@
-"""Results of a batch's lines, until they are in the batch's files.
-
-The ends of lines' jobs are found by an index that only jobs of batches are in, so that ending any other job costs
-nothing more. A process that has appended an end to the output records it in one transaction with the file's new length:
-of two that append, one wins.
+"""Results of a batch's lines, until they are in its files: a process that appends records the file's new length in the
+same transaction, so of two that append, one wins.
 """
 
 from collections.abc import Sequence
