@@ -1,10 +1,8 @@
 """Agreement of two or many raters: raw, beyond chance (Cohen's κ), and with missing labels (Krippendorff's α).
 
-κ and α are both 1 − seen disagreement / disagreement by chance. Their intervals come from the influence of each row on
-the logarithm of that ratio (the delta method, summed by cluster), with Student's quantile: it never goes above 1, and
-is longer below than above. Where nobody disagrees, no spread is seen: then the lower end is what the largest
-disagreement would make of it that Clopper and Pearson still believe in. And for each label that nobody agreed on, the
-error is that with one more row, where both gave it: else κ of rare labels would be surely below 0.
+κ and α are both 1 − seen disagreement / disagreement by chance. Their intervals come from the delta method on the
+logarithm of that ratio, summed by cluster, with Student's quantile. Where nobody disagrees, the lower end is Clopper
+and Pearson's; each label that nobody agreed on adds an imagined row where both gave it.
 """
 
 import math

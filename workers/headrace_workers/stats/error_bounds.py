@@ -1,19 +1,10 @@
 """A proportion that is watched: bounds that hold at all times at once, over strata that are sampled unevenly.
 
-*One stratum.* Let the i-th audit find an error with probability p_i, given all before. For a bet b in (0, 1] the value
-(1 − b)^wrong / Π (1 − b·p_i) is a martingale that begins at 1, and since the logarithm is concave it is at least (1 −
-b)^wrong / (1 − b·p)^audits, where p is the mean of the p_i. By Ville's inequality it ever reaches 1/α in at most a
-share α of worlds. So does a mixture over several bets, whose weights sum to 1: then no bet need be chosen before the
-error is known. Robbins 1970 (mixtures); Howard, Ramdas, McAuliffe and Sekhon 2021 (sub-Bernoulli bounds); Waudby-Smith
-and Ramdas 2024 (bets). The bound is on the **mean of the error so far**, which need not stay the same.
-
-*Several strata.* The product over strata is such a value, too, in whatever order and however often each is audited. So
-the truth lies, at all times, among the rates with Σ log value(rate of the stratum) < log 1/α, and the largest
-served-weighted sum of these is the bound (Spertus, Sridhar and Stark 2024 on sequential stratified inference). A split
-of α over four strata would need five times the audits.
-
-The set is convex, hence that largest sum is the least of its Lagrangian duals, and every dual is a bound: numerical
-search errs on the safe side.
+For a bet b in (0, 1], (1 − b)^wrong / Π (1 − b·p_i) is a martingale that begins at 1. By Ville's inequality a mixture
+of bets, multiplied over strata, ever reaches 1/α in at most a share α of worlds: the bound is the largest
+served-weighted mean error whose value is below that (Howard et al. 2021; Waudby-Smith and Ramdas 2024; Spertus, Sridhar
+and Stark 2024). It is found as the least of its Lagrangian duals, each of which is a bound, so search errs on the safe
+side.
 """
 
 import math

@@ -5,21 +5,10 @@ labels, f the judge's verdicts, w weights of the labelled items and W their sum,
 
     θ = Σ w / W · (y − λ·(f − mean of f over all items))
 
-The judge's mean may be anything: what it says too much of the labelled it also says of all, and that part goes. λ says
-how far the judge is followed: 0 is people alone, and the best is the slope of y on f. The paper tells n labelled items
-from N others, so that its λ is ours / (1 + n/N).
-
-Additions here, each because without it the interval held less often than it said:
-
-- λ of a label's item comes from other items (cross-fitting in ten folds), and lies in [0, 1].
-- Labels sampled unevenly count by 1 / probability, and weights are divided by their sum (Hájek 1971).
-- Only a share of the items may be judged (`judged`). The judge's mean is then that of the judged items by their own
-  weights, and its error is theirs: items that were not judged add nothing to it, however many they are.
-- Items of one cluster vary together (`clusters`). Several labels of an item are one value, their mean (`by_item`).
-- Student's quantile, with the labelled clusters less one as degrees of freedom.
-- As if one more label had contradicted the judge in each direction, as far as it is followed: where all labels agree
-  with the judge, the spread that is seen is 0, and the error is not (Agresti and Min 2005 do so for paired shares).
-- Too few labels, or too few of the rarer kind: people alone, and an exact interval (`few`).
+λ says how far the judge is followed. Additions, without which the interval held less often than it said: λ is
+cross-fitted in ten folds and lies in [0, 1]; weights are divided by their sum (Hájek 1971); errors are summed by
+cluster, with Student's quantile; the error counts one imagined label in each direction that contradicts the judge; with
+too few labels, people alone count, with an exact interval.
 """
 
 from dataclasses import dataclass

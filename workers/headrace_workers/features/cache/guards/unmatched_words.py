@@ -71,13 +71,11 @@ _ARTICLES: Final = frozenset({"a", "an"})
 
 class Residual:
     """Refuses where one question has a word of content that the other lacks in any form. Words of content are names,
-    literals and units, too: a name and a literal have one form, a unit has all its names.
+    literals and units, too.
 
-    A word of the frame around a question (`explain`, `way`, `find`) may stand on one side. So may a word that says
-    what sort of answer is wanted (`city`, `year`), unless it narrows the word beside it (`a city map`), owns what is
-    asked about (`which city has the highest rent`), or the other side has another word in its place. An order
-    (`name the capital`) is in no such place. `What is a river` asks for no river, so `name a river` asks for more.
-    Of a question without any word of content nobody knows what it is about.
+    A word of the frame around a question (`explain`, `way`, `find`) may stand on one side. So may the sort of answer
+    (`city`, `year`), unless it narrows the word beside it or owns what is asked about (`which city has the highest
+    rent`).
     """
 
     name = "residual"
