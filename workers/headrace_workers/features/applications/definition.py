@@ -145,10 +145,7 @@ class Test(Value):
 
 
 class Definition(Value):
-    """All that an application's file resolves to; files beside it are text in it.
-
-    `job` has the fields of a job that the application sets, as JSON has them.
-    """
+    """All that an application's file resolves to, with the texts of files beside it. `job` has the fields it sets."""
 
     name: Alias
     problem: Problem

@@ -1,7 +1,4 @@
-"""Resolution of a job's application: the version that its name stands for, rendered with the job's variables.
-
-Admission resolves each job once. The version of a label is believed for a second.
-"""
+"""Resolution of a job's application, at admission: the version that its name stands for, with its variables."""
 
 import threading
 import time

@@ -119,10 +119,7 @@ class Application(NamedTuple):
 
 
 def _push(connection: Connection, scope: str, definition: "Definition", who: str) -> tuple[int, bool]:
-    """Return the number of the version with this content, and whether it is new.
-
-    Raise ConfigurationError if the content is too large.
-    """
+    """Return the number of the version with this content, and whether it is new. Raise ConfigurationError."""
     text = definition.to_json()
     if (size := len(text.encode())) > MAX_VALUE_BYTES:
         raise ConfigurationError(
@@ -161,10 +158,7 @@ def _move(
 
 
 def _rollback(connection: Connection, scope: str, name: str, who: str, why: str | None = None) -> Move:
-    """Let `production` name the version that it named before the present one, by the history.
-
-    Raise UnknownVersion if there is none. A second rollback goes one version further back.
-    """
+    """Let `production` name the version before, by the history. Raise UnknownVersion if there is none."""
     _lock(connection, scope, name)
     undone = 0
     for move in _history(connection, scope, name, _MOST_MOVES, PRODUCTION):

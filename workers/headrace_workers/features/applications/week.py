@@ -1,7 +1,4 @@
-"""The jobs of one version of an application that ended lately: how many passed, how long they took, what they cost.
-
-Jobs of evaluations, such as tests of the version, are not among them.
-"""
+"""The jobs of one version of an application that ended lately, without those of evaluations."""
 
 from collections.abc import Mapping
 from datetime import timedelta

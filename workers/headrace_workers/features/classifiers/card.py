@@ -79,9 +79,8 @@ class Card(BaseModel):
         return Rule(self.threshold, self.least_logit, len(self.labels))
 
     def places(self, question: Predicate | Choice | ScaleQuestion) -> list[int] | None:
-        """Return the class of each label of a question, in the question's order; None for one that it does not answer.
-
-        True is not the text "true".
+        """Return the class of each label of a question; None for one that it does not answer. True is not the text
+        "true".
         """
         labels = values_of(question)
         if question.name != self.question or self.instructions not in (None, question.instructions):

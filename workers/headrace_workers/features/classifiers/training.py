@@ -64,10 +64,7 @@ class Row(BaseModel):
 
 @dataclass(frozen=True)
 class Data:
-    """The rows that a head is trained on, after the faulty ones were left out, which `said` names.
-
-    `labels` are the labels in the order of the classes; a last class that is None stands for none of them.
-    """
+    """The rows that a head is trained on; `said` names the faulty ones, `labels` are in the order of the classes."""
 
     texts: Callable[[], Iterator[list[str]]]
     classes: tuple[Label, ...]
@@ -129,10 +126,7 @@ class _Scan:
 
 
 def read_data(path: Path, embedder: CountingEmbedder, seed: int) -> Data:
-    """Return the rows of a file that can be learnt from, at most MOST_ROWS. The texts stay in the file.
-
-    Raise ConfigurationError for one label alone, for labels that too few rows have, and for too many labels.
-    """
+    """Return the rows of a file, at most MOST_ROWS. Raise ConfigurationError for labels that cannot be learnt."""
     scan = _Scan(path, embedder)
     kept = _without_repeats(scan.digests, scan.kinds, scan.numbers, scan.said)
     named = sorted((each for each in scan.known if each is not None), key=lambda each: (isinstance(each, str), each))
@@ -300,10 +294,7 @@ def check_enough(rows: int, agreement: float) -> None:
 
 
 def train(vectors: Floats, labels: Labels, classes: int, choices: int, agreement: float, seed: int) -> Trained:
-    """Return a head that answers with this agreement. Raise ConfigurationError where the held-out rows do not show it.
-
-    `labels` are numbers of the `classes`, of which the first `choices` are answers.
-    """
+    """Return a head with this agreement. Raise ConfigurationError if the held-out rows do not show it."""
     check_enough(len(labels), agreement)
     part = (_ranks(labels, seed) + labels) % _PARTS
     held, own = part == 0, part != 0

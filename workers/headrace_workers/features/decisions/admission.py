@@ -29,10 +29,7 @@ class QuestionCheck(AdmissionCheck):
         return tokens_at_most(asked.messages, None, (), label) + self._models.longest_mark >= context
 
     def examine(self, job: Job) -> int | None:
-        """Return the tokens that the job reads: its input once, and each question. None where only a guess can be had.
-
-        Raise PromptTooLong where a question does not fit beside the input.
-        """
+        """Return the tokens that the job reads; None where only a guess can be had. Raise PromptTooLong."""
         if not isinstance(job, DecisionJob):
             return None
         longest = _longest(job)

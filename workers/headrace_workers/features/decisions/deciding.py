@@ -60,10 +60,7 @@ class QuestionScores:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The scores of each question, None for one that the model does not answer, and the tokens read and written.
-
-    An error is of a question that this model cannot be asked, however often it is tried: another model may be.
-    """
+    """The scores of each question, or its error; None if the model does not answer it; and the tokens."""
 
     answers: tuple[QuestionScores | HeadraceError | None, ...]
     prompt_tokens: int

@@ -1,7 +1,4 @@
-"""Earlier decisions about the very same input and questions, which are given again: no model is asked.
-
-They are entries of the cache of answers, under keys of their own, so they end as answers do.
-"""
+"""Earlier decisions about the very same input and questions, given again: entries of the cache under their own keys."""
 
 import hashlib
 import json

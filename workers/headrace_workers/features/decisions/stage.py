@@ -180,10 +180,7 @@ DECIDE: Final = Stage(
 def answer_of(
     question: Predicate | Choice | ScaleQuestion, scores: QuestionScores | HeadraceError | None
 ) -> DecisionAnswer:
-    """Return the answer to a question. Without scores it is a refusal, with the reason where it could not be asked.
-
-    The probabilities of a predicate are those of yes and no; a scale's score is the expectation of its levels' values.
-    """
+    """Return the answer to a question. Without scores it is a refusal, with the reason where it could not be asked."""
     if scores is None or isinstance(scores, HeadraceError):
         reason = None if scores is None else reason_of(scores)[:MAX_SHORT_TEXT]
         return RefusedAnswer(type="refusal", name=question.name, reason=reason)

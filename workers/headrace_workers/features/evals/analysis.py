@@ -111,10 +111,7 @@ def _among(value: Floats, job: Ints, who: Ints, of_item: Ints, level: float) -> 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Variances: `between` of what items would score in the mean of endless repeats, `within` of repeats of one item.
-
-    Where `within` is the larger, more repeats narrow the interval, too; else more items alone do.
-    """
+    """Variances: `between` of what items would score over endless repeats, `within` of repeats of one item."""
 
     between: float
     within: float
@@ -197,10 +194,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of a variant. Tokens are sums; times are p50 and p95 in seconds, None where nothing was measured.
-
-    `cached` counts answers that were given before. `failures` says why there is no answer, and how often.
-    """
+    """The cost of a variant. Tokens are sums; times are p50 and p95 in seconds, None where nothing was measured."""
 
     variant: str
     jobs: int
@@ -400,10 +394,7 @@ class Passed:
 
 
 def judge_gate(gate: Gate, plan: Plan, outcomes: Outcomes) -> Passed:
-    """Return the result of the gate by the lower end of the interval over all items: of B − A, or of B alone.
-
-    A missing score counts against B. The gate does not pass before all jobs have ended.
-    """
+    """Return the result of the gate by the lower end of the interval; a missing score counts against B."""
     if outcomes.missing:
         return Passed(
             False, f"gate {gate.text}: not passed: {outcomes.missing:,} of {plan.jobs:,} jobs have not ended yet"

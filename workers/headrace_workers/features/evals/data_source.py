@@ -43,10 +43,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Asks:
-    """The model that is asked, and its messages: templates that rows fill, or a field of each row that holds them.
-
-    `names` are what the request calls the fields of the format.
-    """
+    """The model that is asked, and its messages: templates that rows fill, or a field of each row that holds them."""
 
     model: str
     turns: tuple[Turn, ...]

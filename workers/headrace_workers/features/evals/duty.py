@@ -182,10 +182,7 @@ class EvalRuns:
         return self.waits
 
     def once(self, ring: Callable[[Hint], object], alive: Callable[[], object] = lambda: None) -> int:
-        """Go on with each run by a bounded amount; return the items that were written or have ended.
-
-        `alive` is called meanwhile. Raise Unavailable.
-        """
+        """Advance each run by a bounded amount; return the items that were written or have ended. Raise Unavailable."""
         runs = self._ledger.of(Evals).unfinished()
         forgets = self._clock.monotonic() >= self._forgets_at
         has_duty = bool(runs or forgets) and self._duty.held()

@@ -109,10 +109,7 @@ class EvalPlan:
         return cls(graders, judged, source.asks, ItemSchema.of(item_schema))
 
     def line(self, row: Row, number: int, run: str, tenant: str) -> bytes:
-        """Return the row's job as a line of a batch, whose `custom_id` is its number.
-
-        Raise ValueError, which says why there is none.
-        """
+        """Return the row's job as a line of a batch, whose `custom_id` is its number. Raise ValueError."""
         self.schema.hold(row.item)
         try:
             value = encode_given(self._job(row, number, run, tenant))

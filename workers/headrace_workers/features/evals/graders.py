@@ -264,9 +264,8 @@ class Grader:
     formula: Formula | None = None
 
     def result(self, scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the grader's result in OpenAI's form, given the scores of its criteria as receipts have them.
-
-        Where there is no score, it is null with the reason as `error`, and not passed.
+        """Return the result in OpenAI's form, given the scores of its criteria; a missing score is null, with an
+        `error`.
         """
         result = {"name": self.name, "type": self.type}
         if reason := next((score["reason"] for score in scores if score.get("value") is None), None):
@@ -373,10 +372,7 @@ def _compared(leaf: StringCheck | TextSimilarity, path: str) -> tuple[Template, 
 
 
 def _prompt(messages: Sequence[Any], path: str) -> tuple[Template, tuple[tuple[str, Template], ...]]:
-    """Return the question to a model that judges, and the messages before it, each with its role.
-
-    The question is what the user says last; of messages of the system alone, those.
-    """
+    """Return the question to a model that judges, and the messages before it, each with its role."""
     turns_read = [said_in(each, f"{path}[{place}]") for place, each in enumerate(messages)]
     asks = "user" if any(role == "user" for role, _ in turns_read) else "system"
     turns = [(role, text) for role, text in turns_read if role != "system" or asks == "system"]

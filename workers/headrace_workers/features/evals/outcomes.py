@@ -1,7 +1,4 @@
-"""The receipts of a run's jobs, and their outcomes as arrays with a place for each item, repeat and variant.
-
-Receipts are found by the lines of the jobs, read when they are needed, and never all in memory.
-"""
+"""The receipts of a run's jobs, and their outcomes as arrays by item, repeat and variant."""
 
 import mmap
 import re

@@ -54,10 +54,7 @@ class Dataset:
 
 
 def read_dataset(path: Path, id_field: str | None = None, cluster_field: str | None = None) -> Dataset:
-    """Return the dataset at `path`. An item's id is the field that is named for it, else its line.
-
-    WrongRows names each row that does not do; WrongRun, ConfigurationError where nothing can be read.
-    """
+    """Return the dataset at `path`. Raise WrongRows, which names them, WrongRun and ConfigurationError."""
     content = _content(path)
     items: list[Item] = []
     problems: list[str] = []

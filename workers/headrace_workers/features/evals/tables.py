@@ -1,7 +1,4 @@
-"""The tables of evals, as OpenAI's clients make them: what is asked of each item, the runs, and what came of each item.
-
-A batch carries a run; `eval_runs` records how far the answers of that batch have been read.
-"""
+"""The tables of evals: what is asked of each item, the runs (each carried by a batch), and the results of items."""
 
 from typing import Final
 

@@ -60,10 +60,7 @@ def compiled_schema(schema: dict[str, Any]) -> "BoundedCheck":
 
 
 def first_fault(check: "BoundedCheck", document: Any) -> str | None:
-    """Return the first fault of a document, with its place and without its value; None where it conforms.
-
-    Raise TooDeep.
-    """
+    """Return the first fault of a document, without its value; None where it conforms. Raise TooDeep."""
     import jsonschema_rs
 
     from headrace_workers.models.structured.json_schema import TooCostly, Unexplained
@@ -129,10 +126,7 @@ def quiet(**limits: int) -> Any:
 
 
 def json_valid(output: str) -> float:
-    """Return 1.0 when the whole output is one JSON document (RFC 8259: no NaN, no Infinity), else 0.0.
-
-    Raise TooDeep.
-    """
+    """Return 1.0 when the whole output is one JSON document (RFC 8259), else 0.0. Raise TooDeep."""
     try:
         read_json(output)
     except ValueError:

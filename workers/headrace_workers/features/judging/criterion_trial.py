@@ -152,10 +152,7 @@ class Trial:
 
 
 def past_of(job_id: str, kind: str, payload: bytes, end: bytes, called: str) -> Past | None:
-    """Return the output of a job that ended.
-
-    Return None where moderation withheld it, and for a job that a trial made.
-    """
+    """Return the output of an ended job; None where moderation withheld it, and for a job that a trial made."""
     job, receipt = decode_job(kind, payload), from_json(end)
     given: dict[str, Any]
     match job:

@@ -81,10 +81,7 @@ class Measure:
 
     @property
     def holds(self) -> bool | None:
-        """True if the whole interval keeps the bound, False if none of it does; None where it cannot be said.
-
-        A fair share can only be refuted.
-        """
+        """True if the whole interval keeps the bound, False if none of it does; None where it cannot be said."""
         if isinstance(self.found, Undefined):
             return None
         low, high = self.found.interval.low, self.found.interval.high
@@ -98,10 +95,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The measurements.
-
-    `unanswered` of all `asked` had too small a mass, or an error; `mass` is its median, and `trouble` the first error.
-    """
+    """The measurements. `mass` is the median of all, and `trouble` the first error."""
 
     measures: tuple[Measure, ...]
     asked: int
@@ -189,10 +183,7 @@ def _share(
     why: str | None = None,
     clusters: NDArray[np.int_] | None = None,
 ) -> Estimate | Undefined:
-    """Return the share of hits among informative answers, or the reason why there are none.
-
-    `leaning` is finite where the model answered, informative or not.
-    """
+    """Return the share of hits among informative answers, or the reason why there are none."""
     if of.any():
         return share(hits[of], clusters=None if clusters is None else clusters[of])
     if why is None:

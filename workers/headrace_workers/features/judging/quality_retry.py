@@ -129,10 +129,7 @@ def turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
 
 
 def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | Retry | None:
-    """Return the outcome of a job whose model cannot answer again; None for one that has no answer yet.
-
-    It goes on to its end with the answer of before, at once or when there is no other try.
-    """
+    """Return the outcome, with the answer of before, of a job whose model cannot answer again; None if it has none."""
     state = context.get(_CONTEXT)
     if state is None:
         return None

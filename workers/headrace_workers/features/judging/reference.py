@@ -9,10 +9,7 @@ from typing import Any, Final
 
 
 def longest_common(ours: Sequence[str], theirs: Sequence[str]) -> int:
-    """Return its length, in words or in characters (Hyyrö 2004): one row of the table is one whole number.
-
-    The table of two texts of 100,000 words has 10^10 places; so it takes a second or two.
-    """
+    """Return its length, in words or in characters; one row of the table is one whole number (Hyyrö 2004)."""
     places: dict[str, int] = {}
     for place, word in enumerate(theirs):
         places[word] = places.get(word, 0) | 1 << place
@@ -71,10 +68,7 @@ def gleu(output: str, reference: str) -> float:
 
 
 def fuzzy_match(output: str, reference: str) -> float:
-    """Return twice the length of the longest common subsequence of characters, over both lengths: `ratio` of RapidFuzz.
-
-    Two empty texts are the same.
-    """
+    """Return twice the longest common subsequence of characters over both lengths, as `ratio` of RapidFuzz."""
     both = len(output) + len(reference)
     return 2 * longest_common(output, reference) / both if both else 1.0
 

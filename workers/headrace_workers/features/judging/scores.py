@@ -108,10 +108,7 @@ _WHOLE: Final = 2**64
 
 
 def drawn(job_id: str, share: float) -> bool:
-    """Return True if a job is in this share of all.
-
-    It depends on the hash of its id: it is the same everywhere, and a larger share holds a smaller one.
-    """
+    """Return True if a job is in this share of all, by the hash of its id: a larger share holds a smaller one."""
     return int.from_bytes(hashlib.sha256(f"judged\n{job_id}".encode()).digest()[:8]) < share * _WHOLE
 
 
@@ -123,10 +120,7 @@ def may_be_judged(job_id: str, criterion: Criterion) -> bool:
 
 
 def probability_of(criterion: Criterion, before: Mapping[str, Score]) -> float | None:
-    """Return the probability with which a criterion is judged; None where it always is.
-
-    `before` has the scores that it may depend on.
-    """
+    """Return the probability with which a criterion is judged, given the scores `before`; None where it always is."""
     if criterion.uncertain is None:
         return None if criterion.share == 1.0 else criterion.share
     found = before.get(criterion.uncertain.criterion)

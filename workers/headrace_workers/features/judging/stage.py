@@ -115,10 +115,7 @@ def _outcome(task: Task, subject: Subject, scored: Scored, provider: str | None)
 
 
 def _unjudged(task: Task) -> Outcome:
-    """Return the outcome of a task that is not judged.
-
-    Either it was judged before and could not be answered again, or it cannot be judged.
-    """
+    """Return the outcome of a task that cannot be judged, or cannot be answered again."""
     if (result := stopped(task)) is not None:
         return Ended(result)
     found = f"{type(task.event).__name__} of a {type(task.job).__name__}"

@@ -22,10 +22,7 @@ _STOPPED: Final = "stopped"  # it cannot be asked again
 
 
 def send_back(task: Task, output: Output, verdict: Moderation) -> Done | None:
-    """Send the job back to its model; None where its policy does not want that, or it was asked often enough.
-
-    An answer from the cache is not made again: the model did not write it for this job. Nor is one that a person wrote.
-    """
+    """Send the job back to its model; None where that is not allowed, or the answer is a person's or from the cache."""
     state = task.context.get(_CONTEXT, {})
     if (
         output.answer.by_person
@@ -51,10 +48,7 @@ def turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
 
 
 def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | Retry | None:
-    """Return the outcome of a job whose model cannot answer again; None for one that was not asked again.
-
-    It goes on to its end with the answer of before, which is withheld, at once or when there is no other try.
-    """
+    """Return the outcome, withheld, of a job whose model cannot answer again; None if it was not asked again."""
     state = context.get(_CONTEXT, {})
     if TURNS not in state:
         return None

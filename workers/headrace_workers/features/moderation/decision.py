@@ -35,9 +35,8 @@ class Judge:
         self._clean = self._verdict("allow", (), dict.fromkeys(covered, 0.0))
 
     def decide(self, text: str, found: Sequence[tuple[Source, Detection]]) -> Moderation:
-        """Return the part of the text that may be shown.
-
-        A text is blocked if it has more findings than can be listed, or if redaction makes it too long.
+        """Return the part of the text that may be shown; block it with too many findings, or if redaction makes it too
+        long.
         """
         if not found:
             return Moderation(text, self._clean)
@@ -129,10 +128,7 @@ def _finding(detector: Source, detection: Detection, action: Action) -> Finding:
 
 
 def _agreed(findings: Sequence[Finding], policy: Policy) -> list[Finding]:
-    """Return the findings; `allow` becomes the action of those on whose span too few detectors agree for their rule.
-
-    Detectors agree where spans of theirs overlap, also by way of others, and count under one category.
-    """
+    """Return the findings; `allow` becomes the action of those on whose span too few detectors agree."""
     kept = []
     ordered = sorted(findings, key=lambda f: (hazard_of(f.category), f.start))
     for _, of_one in groupby(ordered, key=lambda f: hazard_of(f.category)):

@@ -98,10 +98,7 @@ class Moderation:
 
 
 class NoAnswer(Unavailable):
-    """An answer of a guard or endpoint cannot be used. The message quotes nothing of the text.
-
-    `passes`: it may give one the next time; where it refuses the key or has nothing at this address, it will not.
-    """
+    """An unusable answer of a guard or endpoint, without its text. `passes`: it may give a usable one the next time."""
 
     def __init__(self, words: str, *, passes: bool = True) -> None:
         super().__init__(words)

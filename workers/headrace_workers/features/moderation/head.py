@@ -100,10 +100,7 @@ class HeadDetector:
     reads_words = True
 
     def __init__(self, head: Head, embedder: Embedder, name: str = "head") -> None:
-        """Use a head, which verdicts call `name`.
-
-        Raise ConfigurationError where it was trained over vectors of another embedder.
-        """
+        """Use a head, which verdicts call `name`. Raise ConfigurationError where it belongs to another embedder."""
         if embedder.id != head.embedder or embedder.dimensions != head.weights.shape[1]:
             raise ConfigurationError(
                 f"the moderation head was trained over {head.embedder}, and the embedder here is {embedder.id}: "
@@ -127,10 +124,7 @@ class HeadDetector:
 def found_in_parts(
     texts: Sequence[str], categories: Sequence[str], score: Callable[[Sequence[str]], NDArray[np.float64]]
 ) -> list[list[Detection]]:
-    """Return, for each category, the parts of each text that score 0.5 or more, and in any case the highest one.
-
-    `score` is given parts of texts, and returns the probability of each category, (parts, categories).
-    """
+    """Return, for each category, the parts of each text that score 0.5 or more, and in any case the highest one."""
     parts = [segments(text) for text in texts]
     cut = [text[slice(*part)] for text, own in zip(texts, parts, strict=True) for part in own]
     groups = [score(cut[at : at + _AT_ONCE]) for at in range(0, len(cut), _AT_ONCE)]

@@ -226,10 +226,7 @@ def _cell(text: str) -> str:
 
 
 def origins(texts: Sequence[str], sources: Sequence[str]) -> list[str]:
-    """Return the source of each text. A sibling of an earlier text has the source of that one.
-
-    Two texts are siblings if they share half of the three-word sequences of the shorter one.
-    """
+    """Return the source of each text; texts that share half of the shorter one's three-word sequences share it."""
     return [sources[family] for family in families(texts)]
 
 
@@ -260,10 +257,7 @@ def _sequences(text: str) -> set[tuple[str, ...]]:
 
 
 def fit(vectors: NDArray[np.float32], positive: Bools) -> tuple[Floats, float]:
-    """Return weights and bias of a logistic regression for rows and labels.
-
-    Raise ValueError where all labels are the same.
-    """
+    """Return weights and bias of a logistic regression. Raise ValueError where all labels are the same."""
     if positive.all() or not positive.any():
         raise ValueError("there must be rows of both kinds")
     rows = np.append(vectors, np.ones((len(vectors), 1)), axis=1).astype(np.float64)

@@ -39,10 +39,7 @@ class Place(Protocol):
 
 
 class InjectionDetector:
-    """Finds prompt injection by the patterns that flag retrieved passages. Its score is always 1.
-
-    For what users say; passages are flagged where they are retrieved. `find` is handed in.
-    """
+    """A detector of prompt injection in what users say, by the patterns for passages. Its score is always 1."""
 
     name = "injection"
     reads_words = True

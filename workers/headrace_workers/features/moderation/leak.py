@@ -22,10 +22,7 @@ _WORD: Final = re.compile(r"\S+")
 
 
 class Canaries:
-    """Marker of system prompts, for tenants that ask for it. Thread-safe.
-
-    The first of the deployment's secrets makes marks; the marks of all secrets are recognised, while secrets change.
-    """
+    """Marker of system prompts. The first secret makes marks; those of all are recognised. Thread-safe."""
 
     longest = LONGEST_MARK
 

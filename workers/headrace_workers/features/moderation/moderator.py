@@ -248,10 +248,7 @@ def _found(leaks: Leaks, text: str, instructions: Instructions) -> list[Detectio
 
 
 def _run(detector: Detector, texts: Sequence[str]) -> list[list[Detection] | HeadraceError]:
-    """Return the detector's answer for all texts.
-
-    When it fails, run it for each alone, so that only the culprit is held.
-    """
+    """Return the detector's answer for all texts. When it fails, run it for each alone: only the culprit is held."""
     try:
         return [*_checked(detector, texts)]
     except Exception:

@@ -57,9 +57,8 @@ class NameModelDetector:
     categories = frozenset({_CATEGORY})
 
     def __init__(self, wanted: NameModel) -> None:
-        """Look for names with this model.
-
-        Raise ConfigurationError where it is not here, or is no token classifier for names.
+        """Look for names with this model. Raise ConfigurationError where it is missing, or no token classifier for
+        names.
         """
         if find_spec("onnxruntime") is None:
             raise ConfigurationError(

@@ -51,10 +51,7 @@ class _Answer(BaseModel):
 
 
 class OpenAIDetector:
-    """Finds OpenAI's categories. The span is the text, or a part of a long one, and the score what the service says.
-
-    It raises where the service does not answer in time, or not sensibly: the text is then held. Thread-safe.
-    """
+    """A detector of OpenAI's categories by a service. Raises where that gives no usable answer in time. Thread-safe."""
 
     name = "openai"
     reads_words = False
@@ -95,10 +92,7 @@ class OpenAIDetector:
         return _scores(content, len(inputs))
 
     def _bounded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """Yield the chunks.
-
-        Raise NoAnswer where all together are too long, or take too long: httpx bounds each chunk alone.
-        """
+        """Yield the chunks. Raise NoAnswer where all together are too long, or take too long."""
         ends, size = self._monotonic() + self._endpoint.timeout, 0
         for chunk in chunks:
             size += len(chunk)

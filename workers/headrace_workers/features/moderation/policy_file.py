@@ -37,10 +37,7 @@ _TENANT: Final[TypeAdapter[str]] = TypeAdapter(Tenant)
 
 
 def load_policy(path: Path | None = None) -> Policy:
-    """Return the policy in a TOML file. Categories that it does not name keep their rule of the default policy.
-
-    Blocklists are taken relative to the policy file. ConfigurationError names the file, the line, and what it may be.
-    """
+    """Return the policy in a TOML file, over the default policy. Paths are relative to it. Raise ConfigurationError."""
     if path is None:
         return _default()
     try:

@@ -71,10 +71,7 @@ class _Model:
 
 
 class ProfanityDetector:
-    """Finds profane words. The score is the classifier's probability for the word and its neighbours (four in all).
-
-    The span is the word, where the classifier objects to a word alone, else all four.
-    """
+    """A detector of profane words, by the probability of the word and its neighbours (four in all)."""
 
     name = "profanity"
     reads_words = True
@@ -122,10 +119,7 @@ def _unknown(spared: re.Match[str]) -> str:
 
 
 def _joined_texts(texts: Sequence[str]) -> tuple[list[str], list[int], list[int]]:
-    """Return the words of all texts, and how many words each sentence and each text has.
-
-    No line of Python runs for each word.
-    """
+    """Return the words of all texts, and how many words each sentence and each text has."""
     joined: list[str] = []
     of_sentences: list[int] = []
     of_texts: list[int] = []

@@ -128,10 +128,7 @@ class SecretsDetector:
     categories = frozenset({_CATEGORY})
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
-        """Return the secrets in each text.
-
-        The plugins are loaded by the first call; no setting of the library is touched.
-        """
+        """Return the secrets in each text. The plugins are loaded by the first call."""
         return [self._detect(text) for text in texts]
 
     @cached_property
@@ -152,10 +149,7 @@ class SecretsDetector:
         return [Detection(_CATEGORY, _SCORE, start, end) for start, end in outermost(spans)]
 
     def _patterned(self, text: str) -> Iterator[tuple[int, int]]:
-        """Yield the matches of the patterns, window by window.
-
-        A token that continues after its window is followed to its end.
-        """
+        """Yield the matches of the patterns, window by window; a token that continues is followed to its end."""
         reached = 0
         for offset, window in windows(text):
             stop = offset + len(window)

@@ -13,10 +13,7 @@ Part = tuple[int, int]
 
 
 def segments(text: str) -> list[Part]:
-    """Start and end of each part, in order, none twice. Linear in the text, and their number is bounded by its length.
-
-    A short text of one sentence is one part. Nothing but white space is none.
-    """
+    """Return start and end of each part, in order, none twice; none for white space alone. Linear in the text."""
     least = max(1, len(text) // _MOST)
     parts = {*_sentences(text, least), *stretches(len(text), _LONGEST, _OVERLAP)}
     return sorted(part for part in parts if not text[slice(*part)].isspace())

@@ -25,10 +25,7 @@ LENIENCY: Final = 1  # phonenumbers' VALID
 
 
 def telephone_numbers(text: str) -> Iterator[tuple[int, int, float]]:
-    """Yield start, end and score of valid numbers: of any region when written with `+`, else of the regions above.
-
-    The score tells telephone numbers from order numbers, dates and figures.
-    """
+    """Yield start, end and score of valid numbers: of any region when written with `+`, else of the regions above."""
     for region in REGIONS:
         # Trying a region costs about 0.1 ms a candidate, so settled candidates are hidden from the next.
         if not ENOUGH_DIGITS.search(text):

@@ -133,10 +133,7 @@ _MOSTLY: Final = 0.5  # of a text's letters: from there on a word of lookalikes 
 
 
 class _Latin(dict[int, int]):
-    """A table for `str.translate`: the Latin letter that each character looks like.
-
-    Characters that look like none stay.
-    """
+    """A table for `str.translate`: the Latin letter that each character looks like, if any."""
 
     def __missing__(self, code: int) -> int:
         folded = _in_latin(chr(code))
@@ -216,10 +213,7 @@ def as_typed(text: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Text number `of`, whole or changed; then `begins` and `ends` are where each character of it comes from.
-
-    `for_words` is one that changes digits and signs: it is no look for detectors that read those.
-    """
+    """Text number `of`, as it is or with the places of its characters. `for_words`: digits and signs are changed."""
 
     of: int
     text: str

@@ -266,10 +266,7 @@ def _drift(
 
 
 class Subject(NamedTuple):
-    """The subject of an assessment.
-
-    `version` is that of a criterion with a name: another question is assessed by itself.
-    """
+    """The subject of an assessment. `version` is that of a criterion with a name."""
 
     kind: str  # criterion | category
     about: str
@@ -389,9 +386,8 @@ def _queued(draws: Sequence[Sampled], places: Mapping[str, int], machine: Floats
 
 
 def _response_rates(rule: Ints, quarter: Ints, labelled: Bools) -> Floats:
-    """Return the share of each item's class that is labelled. A class is a rule and a quarter of the machine's values.
-
-    The classes of a rule with fewer than `_LEAST_ANSWERS` labels are one; if that has too few, the rule is one class.
+    """Return the labelled share of each item's class: a rule, and a quarter of the machine's values if it has enough
+    labels.
     """
     size, joined = _JOINED + 1, rule * (_JOINED + 1) + _JOINED
     classes = rule * size + quarter
@@ -404,10 +400,7 @@ def _response_rates(rule: Ints, quarter: Ints, labelled: Bools) -> Floats:
 
 
 def pass_rates(labels: Sequence[Any], verdicts: Sequence[Verdict], samples: Sequence[Sampled] = ()) -> list[PassRate]:
-    """Return one pass rate for each criterion and version; none where it is undefined.
-
-    A label counts whose job's verdict is among these: others may be of a question that was another one then.
-    """
+    """Return one pass rate for each criterion and version, from labels with a verdict; none where it is undefined."""
     known = {(verdict.job_id, verdict.kind, verdict.about) for verdict in verdicts}
     labels = [label for label in labels if (label.job_id, label.kind, label.about) in known]
     found = [

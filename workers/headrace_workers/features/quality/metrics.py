@@ -18,10 +18,7 @@ _RATES: Final = {
 
 
 def pass_rates(connection: Connection) -> Iterator[Metric]:
-    """Return, for each tenant, criterion and version of its question ("": it has no name), the share of all jobs that
-    people would say pass, both ends of its 95 % interval, and how many jobs are labelled: as a bridge last worked them
-    out from labels and verdicts.
-    """
+    """Return the last computed pass rate of each tenant, criterion and version, its 95 % interval, and its labels."""
     found = read_pass_rates(connection)
     for suffix, (column, words) in _RATES.items():
         family = GaugeMetricFamily(f"headrace_pass_rate{suffix}", words, labels=_LABELS)

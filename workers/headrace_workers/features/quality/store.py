@@ -58,10 +58,7 @@ class Sampled(NamedTuple):
 
 
 def verdicts_in(job_id: str, end: bytes, wanted: Collection[VerdictKey]) -> list[Verdict]:
-    """Return the wanted verdicts of a job's receipt.
-
-    Two criteria with one name have none: a label could mean either.
-    """
+    """Return the wanted verdicts of a job's receipt; none of two criteria that have one name."""
     receipt = from_json(end)
     scores = (receipt.get("judge") or {}).get("scores", ())
     called = [(score.get("name") or score["criterion"], score) for score in scores]

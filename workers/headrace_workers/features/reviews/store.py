@@ -186,10 +186,7 @@ class Reviews(LedgerStore):
             return [(row, newest[row.id]) for row in rows]
 
     def decide(self, person: Person, item_id: str, decision: Decision) -> Decided:
-        """Record what a person decides, and do it. The same decision again changes nothing.
-
-        Raise NoSuchItem; Conflict where it cannot be taken as things are; InvalidRecord where it does not fit the item.
-        """
+        """Record what a person decides, and do it; it may be repeated. Raise NoSuchItem, Conflict and InvalidRecord."""
         with writing(self._engine) as tx:
             outcome = _decide(tx, person, item_id, decision)
         return _raised(outcome)

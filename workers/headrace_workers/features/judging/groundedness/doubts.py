@@ -198,9 +198,8 @@ class Support:
 
 
 def unusual(nearer: Doubles) -> Doubles:
-    """Return how unusual each kind of change is for a supported sentence: standard deviations, by `COUNTS`.
-
-    (..., kinds)
+    """Return how unusual each kind of change is for a supported sentence, (..., kinds): standard deviations, by
+    `COUNTS`.
     """
     mean, deviation = np.array([USUAL[kind] for kind in KINDS]).T
     return counted(nearer, mean, deviation)

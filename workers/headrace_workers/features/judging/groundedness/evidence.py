@@ -184,10 +184,7 @@ class Evidence:
 
 
 def units(texts: Sequence[str], near: Sequence[str]) -> Units:
-    """Return the sentences of the texts, each before its parts.
-
-    Beyond the limit, units with most words in common with the text are kept.
-    """
+    """Return the sentences of the texts, each before its parts; of too many, those most like the text."""
     whole = tuple(dict.fromkeys(sentence.text for text in texts for sentence in sentences(text)))
     found = [(part, place) for place, sentence in enumerate(whole) for part in (sentence, *clauses(sentence))]
     if len(found) > MOST_UNITS:

@@ -142,10 +142,7 @@ def _nearest(row: Floats, found: Units) -> str:
 def _cited(
     claim: str, sentence: str, known: Doubts, given: Sequence[str], evidence: Evidence, embedder: Embedder
 ) -> Support | None:
-    """Return the doubts about a supported sentence by its citations, or None.
-
-    It cites what does not say so where something else says it better, and what it cites would not be enough.
-    """
+    """Return the doubts about a supported sentence by its citations, or None."""
     cites = cited(sentence, len(given))
     if cites.unknown:
         return Support(0.0, f"it cites a passage that does not exist: {_listed(cites.unknown)}", checked=True)

@@ -48,10 +48,7 @@ def sentences(text: str) -> Iterator[Sentence]:
 
 
 def _ends(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the end of each sentence, and the place where the next may begin.
-
-    A closing quotation mark belongs to it.
-    """
+    """Yield the end of each sentence with its closing quotation mark, and the place where the next may begin."""
     for match in _END.finditer(text):
         yield match.start() + len(match["closing"] or ""), match.end()
 
@@ -156,10 +153,7 @@ def _split_compound(compound: re.Match[str]) -> str:
 
 
 def written_names(sentence: str) -> list[str]:
-    """Return names as they are written: words with capitals that follow each other, and a letter as in `class B`.
-
-    A sentence's first word alone is no name, since it always has a capital; nor is a month or a day.
-    """
+    """Return names: words with capitals that follow each other, but for first words, months and days; and `class B`."""
     found = []
     for match in _RUN.finditer(sentence):
         name = match.group()

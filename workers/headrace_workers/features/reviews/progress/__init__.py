@@ -1,7 +1,4 @@
-"""How far reviews have come: queues, people, agreement, and what is missing for which estimate.
-
-All of it is of the last 90 days, for which the items are kept that nobody decided about.
-"""
+"""Progress of reviews in the last 90 days: queues, people, agreement, and what is missing for which estimate."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence

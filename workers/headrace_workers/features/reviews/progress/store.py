@@ -30,10 +30,7 @@ _WORDS: Final = {"done": "decided otherwise"}  # a label is missing, though some
 
 
 def samples(connection: Connection, tenant: str, most: int) -> list[Sampled]:
-    """Return what the rules drew of a tenant's answers, for `quality`: the newest so many.
-
-    A rule's share counts with the share of its draws that found room in the queue on that day.
-    """
+    """Return the newest draws of the rules from a tenant's answers, with the shares that found room in the queue."""
     since = clock(connection) - KEPT_MS
     items = REVIEW_ITEMS.c
     query = (
