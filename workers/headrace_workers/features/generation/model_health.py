@@ -9,18 +9,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
-from headrace_schemas import Category, HeadraceError, Sampling
+from headrace_schemas import Category, HeadraceError
 from headrace_schemas.errors import Unavailable, Unparsable
 from headrace_schemas.reasons import reason_of, shared_reason_of
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import ProviderBusy
 from headrace_workers.core.log import Action, log
-from headrace_workers.features.generation.fault_injection import FaultyGenerator
 from headrace_workers.features.generation.store.breakers import (
     Breaker,
     Breakers,
     Calls,
-    Change,
     Health,
     after_failure,
     after_nothing,
@@ -32,11 +30,13 @@ from headrace_workers.models.generator import (
     Abstained,
     Completion,
     Generator,
+    GivenUp,
     HasProvider,
     LabelRequest,
     LabelScores,
     NotAsked,
     Request,
+    Unseen,
     WrappedGenerator,
 )
 
@@ -51,6 +51,12 @@ _TELL_EVERY: Final = 5.0  # seconds between two notes of how many calls there we
 _PROBE_SECONDS: Final = 60.0  # that a probe may take, where nothing bounds its call
 _HALF_OPEN_SECONDS: Final = 1.0  # until a call looks again, while another one probes
 _HARD_SECONDS: Final = 10.0  # a provider that asks for less is busy, and not away
+
+HANG: Final = "hang"
+BUSY: Final = "429"
+FAULTS: Final = ("down", HANG, BUSY)  # that a drill injects
+_HANGS_SECONDS: Final = 10.0  # that a call hangs, where its job's deadline does not end it
+_BUSY_SECONDS: Final = 30.0
 
 
 class KnownBreakers:
@@ -271,9 +277,9 @@ class ModelHealth:
         self._ledger.tell("models", f"model {self._model}:", {"usage": reason})
 
     def _follow(self, change: Callable[[Breaker, int], Breaker]) -> None:
-        found = self._breakers.follow(self._model, change)
-        self._known.note(self._model, found.after, found.now)
-        _log(self._model, found)
+        before, after, now = self._breakers.follow(self._model, change)
+        self._known.note(self._model, after, now)
+        _log(self._model, before, after, now)
 
     def _look(self) -> tuple[Health, int]:
         """Return the health, and the ledger's time (ms). The model may be asked where the ledger does not answer."""
@@ -309,17 +315,16 @@ def _failed(breaker: Breaker, now: int, *, error: HeadraceError, tenant: str, pr
     return after_failure(breaker, now, reason, tenant=tenant, probed=probed, until=until, jitter=jitter)
 
 
-def _log(model: str, change: Change) -> None:
-    before, after = change.before.state(change.now), change.after.state(change.now)
-    if after == "open" and change.before.open_until is None:
-        log("models", logging.WARNING, Action.MODEL_DOWN, f"its breaker opened: {change.after.reason}", model=model)
-    elif after == "closed" and before != "closed":
+def _log(model: str, before: Breaker, after: Breaker, now: int) -> None:
+    was, alone, alone_before = before.state(now), after.singled_out(), before.singled_out()
+    if after.state(now) == "open" and before.open_until is None:
+        log("models", logging.WARNING, Action.MODEL_DOWN, f"its breaker opened: {after.reason}", model=model)
+    elif after.state(now) == "closed" and was != "closed":
         log("models", logging.INFO, Action.MODEL_UP, "its breaker closed: it answers again", model=model)
-    alone, before_alone = change.after.singled_out(), change.before.singled_out()
-    for tenant in alone.keys() - before_alone.keys() if before == "closed" else ():
+    for tenant in alone.keys() - alone_before.keys() if was == "closed" else ():
         log("models", logging.WARNING, Action.MODEL_DOWN, f"its breaker opened for one tenant: {alone[tenant].reason}",
             model=model, tenant=tenant)  # fmt: skip
-    for tenant in before_alone.keys() - change.after.tenants.keys():
+    for tenant in alone_before.keys() - after.tenants.keys():
         log("models", logging.INFO, Action.MODEL_UP, "its breaker closed for one tenant: it answers again",
             model=model, tenant=tenant)  # fmt: skip
 
@@ -328,6 +333,28 @@ class BreakerIsOpen(NotAsked):
     """A call that was not made, since its model's breaker is open. `after` is in how many seconds the model is asked
     again.
     """
+
+
+class InjectedFailure(Unseen, RemoteFailed):
+    """The failure of a model in a drill."""
+
+
+class InjectedBusy(Unseen, ProviderBusy):
+    """A busy provider in a drill."""
+
+
+def injected(fault: str, requests: Sequence[Any]) -> list[Completion | HeadraceError]:
+    """Return for each request the error that a model gives in such an outage, after the time that it takes."""
+    if fault == BUSY:
+        return [InjectedBusy("drill: it takes no more calls", after=_BUSY_SECONDS) for _ in requests]
+    if fault != HANG:
+        return [InjectedFailure("drill: it could not be reached") for _ in requests]
+    longest = max(min(request.at_most or _HANGS_SECONDS, _HANGS_SECONDS) for request in requests)
+    until = time.monotonic() + longest
+    while time.monotonic() < until and not all(request.given_up() for request in requests):
+        time.sleep(_READ_OFTEN)
+    late = InjectedFailure(f"drill: no answer began within {longest:g} s")
+    return [GivenUp() if request.given_up() else late for request in requests]
 
 
 class MonitoredGenerator(WrappedGenerator):
@@ -361,9 +388,8 @@ class MonitoredGenerator(WrappedGenerator):
             barred = self._health.barred
             requests = [replace(each, barred=partial(barred, of)) for each, of in zip(requests, tenants, strict=True)]
         fault = self._health.drill()
-        answer_all = self._inner.generate if fault is None else FaultyGenerator(fault).generate
         begun = self._monotonic()
-        found = answer_all(requests)
+        found = self._inner.generate(requests) if fault is None else injected(fault, requests)
         self._health.note(found, (self._monotonic() - begun) * 1000, probed=permit.probes, tenants=tenants)
         if permit.probes:  # one that failed has opened the breaker: its model is not asked once more
             found = [RemoteFailed(reason_of(each)) if isinstance(each, ServerFailed) else each for each in found]
@@ -394,9 +420,9 @@ class MonitoredGenerator(WrappedGenerator):
         if permit.wait:
             return [self._open(permit) for _ in requests]
         if fault := self._health.drill():
-            drilled = FaultyGenerator(fault).generate([Request(request.messages, Sampling()) for request in requests])
+            drilled = injected(fault, requests)
             self._health.note(drilled, 0, probed=permit.probes, tenants=tenants)
-            return [each for each in drilled if isinstance(each, HeadraceError)]
+            return drilled
         begun = self._monotonic()
         found: Sequence[Any] = ()
         try:

@@ -16,14 +16,15 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, TypeVar
+from types import SimpleNamespace
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Select, and_, delete, func, select, update
 
 from headrace_schemas.event_types import type_of
 from headrace_schemas.model_events import BreakerClosed, BreakerOpened
 from headrace_schemas.uuids import Namespace
-from headrace_workers.core.fields import copied
+from headrace_workers.core.fields import columns, copied
 from headrace_workers.core.identity import breaker_event_id
 from headrace_workers.core.ledger.incidents import Incident
 from headrace_workers.core.ledger.job_ends import wake
@@ -260,26 +261,8 @@ def _open(breaker: _B, now: int, until: int) -> _B:
     )
 
 
-class _Known(NamedTuple):
-    """A breaker's row, and the time (ms)."""
-
-    model: str
-    failures: int
-    openings: int
-    opened_at: int | None
-    open_until: int | None
-    probed_until: int | None
-    probed_by: str | None
-    reason: str | None
-    tenants: str | None
-    answered: str | None
-    drill: str | None
-    drilled_until: int | None
-    now: int
-
-
 # Built once: a job that comes alone waits for it in its worker and in its bridge.
-_ALL: Final = select(*(BREAKERS.c[name] for name in _Known._fields[:-1]), now_ms())
+_ALL: Final = select(BREAKERS, now_ms())
 
 
 def signal_of(model: str) -> str:
@@ -297,15 +280,6 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A breaker before and after a change, and when that was (ms)."""
-
-    before: Breaker
-    after: Breaker
-    now: int
-
-
-@dataclass(frozen=True, slots=True)
 class Calls:
     """Calls of a model in some minutes: how many, how many of them failed, and how long the others took (ms)."""
 
@@ -315,8 +289,12 @@ class Calls:
     slowest_ms: int = 0
 
 
-def follow(connection: Connection, model: str, change: Callable[[Breaker, int], Breaker]) -> Change:
-    """Write what follows from a breaker by `change(breaker, now)`. One that closes wakes the steps that wait for it."""
+def follow(
+    connection: Connection, model: str, change: Callable[[Breaker, int], Breaker]
+) -> tuple[Breaker, Breaker, int]:
+    """Write `change(breaker, now)` of a breaker; return it before and after, and when that was (ms). One that closes
+    wakes the steps that wait for it.
+    """
     connection.execute(insert(connection, BREAKERS).values(model=model).on_conflict_do_nothing())
     row = connection.execute(_row_of(model)).one()
     now = clock(connection)
@@ -329,7 +307,7 @@ def follow(connection: Connection, model: str, change: Callable[[Breaker, int], 
         wake(connection, [signal_of(model)])
     if was_open != (after.open_until is not None):
         put(connection, [_event_of(model, before, after, now)])
-    return Change(before, after, now)
+    return before, after, now
 
 
 def _row_of(model: str) -> Select[Any]:
@@ -338,21 +316,13 @@ def _row_of(model: str) -> Select[Any]:
 
 def _write(connection: Connection, model: str, breaker: Breaker) -> None:
     tenants = {name: asdict(own) for name, own in breaker.tenants.items()}
-    connection.execute(
-        update(BREAKERS)
-        .where(BREAKERS.c.model == model)
-        .values(
-            failures=breaker.failures,
-            openings=breaker.openings,
-            opened_at=breaker.opened_at,
-            open_until=breaker.open_until,
-            probed_until=breaker.probed_until,
-            probed_by=breaker.probed_by,
-            reason=breaker.reason,
-            tenants=json.dumps(tenants) if tenants else None,
-            answered=json.dumps(dict(breaker.answered)) if breaker.answered else None,
-        )
+    values = columns(
+        BREAKERS,
+        breaker,
+        tenants=json.dumps(tenants) if tenants else None,
+        answered=json.dumps(dict(breaker.answered)) if breaker.answered else None,
     )
+    connection.execute(update(BREAKERS).where(BREAKERS.c.model == model).values(values))
 
 
 def _event_of(model: str, before: Breaker, after: Breaker, now: int) -> Outgoing:
@@ -430,14 +400,7 @@ def drill(connection: Connection, model: str, kind: str | None, for_ms: int) -> 
 def add_calls(connection: Connection, model: str, found: Calls) -> None:
     """Add calls to the count of this minute."""
     minute = clock(connection) // MINUTE_MS
-    made = insert(connection, MODEL_CALLS).values(
-        model=model,
-        minute=minute,
-        calls=found.calls,
-        failures=found.failures,
-        ms=found.ms,
-        slowest_ms=found.slowest_ms,
-    )
+    made = insert(connection, MODEL_CALLS).values(model=model, minute=minute, **asdict(found))
     slowest = func.greatest if connection.dialect.name == "postgresql" else func.max
     connection.execute(
         made.on_conflict_do_update(
@@ -469,7 +432,9 @@ def forget(connection: Connection) -> None:
 
 def all_of(where: Connection | SingleStatements) -> dict[str, Health]:
     """Return the health of all models that ever failed or were drilled."""
-    return {row.model: _health(row, row.now) for row in map(_Known._make, rows_of(where, _ALL, {}))}
+    names = (*BREAKERS.c.keys(), "now")
+    rows = (SimpleNamespace(**dict(zip(names, row, strict=True))) for row in rows_of(where, _ALL, {}))
+    return {row.model: _health(row, row.now) for row in rows}
 
 
 def _health(row: Any, now: int) -> Health:
