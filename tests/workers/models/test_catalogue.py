@@ -65,7 +65,7 @@ def test_what_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], None]) 
 
 def test_a_chain_names_models_in_order(tmp_path: Path) -> None:
     catalogue(tmp_path, f'[models.c]\n{_LOCAL}[chains.careful]\nmodels = ["smollm2", "c"]\n')
-    assert dict(read_catalogue(tmp_path).chains) == {"careful": ("smollm2", "c")}
+    assert read_catalogue(tmp_path).chains["careful"].models == ("smollm2", "c")
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,7 @@ import ipaddress
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -218,7 +217,9 @@ class CatalogueChain(BaseModel):
     models: Annotated[tuple[Alias, ...], Field(min_length=1, max_length=MAX_CHAIN)]
 
 
-class _File(BaseModel):
+class Catalogue(BaseModel):
+    """The models, chains and prices of a home's catalogue, by alias."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: Annotated[dict[Alias, CatalogueModel], Field(max_length=_MOST_MODELS)] = {}
@@ -235,15 +236,6 @@ class _File(BaseModel):
             if len(set(chain.models)) < len(chain.models):
                 raise ValueError(f"the chain {alias} names a model twice: name each once")
         return self
-
-
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """The models, chains and prices of a home's catalogue, by alias."""
-
-    models: Mapping[str, CatalogueModel] = field(default_factory=dict)
-    chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    prices: Mapping[str, CataloguePrice] = field(default_factory=dict)
 
 
 def read_catalogue(home: Path) -> Catalogue:
@@ -263,9 +255,8 @@ def read_catalogue(home: Path) -> Catalogue:
     if len(content) > MOST_BYTES:
         raise ConfigurationError(f"{path} has more than {MOST_BYTES:,} bytes, which is too much for a catalogue")
     try:
-        found = _File.model_validate(tomllib.loads(content.decode("utf-8-sig")))
+        return Catalogue.model_validate(tomllib.loads(content.decode("utf-8-sig")))
     except ValidationError as error:
         raise ConfigurationError(f"{path}: {describe(error)}") from None  # without the values: one may be a key
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{path} is not TOML: {error}") from error
-    return Catalogue(found.models, {alias: chain.models for alias, chain in found.chains.items()}, found.prices)

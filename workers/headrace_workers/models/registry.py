@@ -17,15 +17,16 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, get_args
+from typing import Annotated, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable, UnknownModel
 from headrace_schemas.limits import Alias
+from headrace_schemas.reasons import describe
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.pipeline.routing import ServedModel
 from headrace_workers.core.private_files import private_folder
@@ -42,9 +43,6 @@ from headrace_workers.models.engines.engine import Kind, engines
 CARD_FILE: Final = "model.toml"
 TUNED: Final = "ft-"  # begins the aliases of tuned models, which are deleted while processes know them
 SHARED: Final = "shared"  # in a home: tuned models of other machines, without their weights
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
-MAX_CONTEXT: Final = 100_000_000  # tokens
-MAX_PENALTY: Final = 2.0
 RESCAN_SECONDS: Final = 1.0  # whoever asks for all aliases again and again costs one look at all folders a second
 _NO_CATALOGUE: Final = Catalogue()
 _ALIAS: Final = TypeAdapter[str](Alias)
@@ -68,6 +66,8 @@ class ModelCard:
     that tenant alone. `remote` is of a model of the catalogue, which has no folder.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     alias: str
     engine: str
     source: str
@@ -75,10 +75,10 @@ class ModelCard:
     sha256: str
     quantization: str
     size_bytes: int
-    context_length: int
+    context_length: Annotated[int, Field(ge=2, le=100_000_000)]  # an answer needs a token beside the prompt's
     kind: Kind = "generator"
     weight_range: str = ""
-    repetition_penalty: float = 1.0
+    repetition_penalty: Annotated[float, Field(gt=0, le=2.0)] = 1.0
     tenant: str = ""
     remote: RemoteModel | None = None
 
@@ -98,7 +98,7 @@ def may_name(tenant: str, card: ModelCard) -> bool:
     return card.tenant in ("", tenant)
 
 
-_IN_FILE: Final = tuple(field for field in fields(ModelCard) if field.name != "remote")
+_CARD: Final = TypeAdapter(ModelCard)
 
 
 def with_range(kind: str, weight_range: str) -> str:
@@ -142,32 +142,14 @@ def read_card(folder: Path) -> ModelCard:
     """Return the card in a folder. Raise ConfigurationError, which says what is wrong with the file."""
     path = folder / CARD_FILE
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        card = _CARD.validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise broken_model(f"{path}: {describe(error)}") from error
     except (OSError, ValueError) as error:
         raise broken_model(f"{path} cannot be read: {error}") from error
-    expected = {field.name: field.type for field in _IN_FILE}
-    needed = {field.name for field in _IN_FILE if field.default is MISSING}  # older cards name no kind
-    if odd := sorted((content.keys() - expected.keys()) | (needed - content.keys())):
-        raise broken_model(f"{path} has missing or unknown entries: {', '.join(odd)}")
-    for name, value in content.items():
-        wanted = expected[name] if expected[name] in (int, float) else str
-        if type(value) is not wanted:  # a bool is an int to isinstance
-            raise ConfigurationError(f"{path}: {name} is {value!r}, which has the wrong type")
-    card = ModelCard(**content)
-    if card.kind not in KINDS:
-        raise ConfigurationError(f"{path}: kind {card.kind!r} is not one of {', '.join(KINDS)}")
     known = [name for name, engine in engines(card.kind).items() if not engine.remote]  # those stand in the catalogue
     if card.engine not in known:
         raise ConfigurationError(f"{path}: engine {card.engine!r} of this {card.kind} is not one of {', '.join(known)}")
-    if not 0 < card.repetition_penalty <= MAX_PENALTY:
-        raise ConfigurationError(
-            f"{path}: repetition_penalty is {card.repetition_penalty}; it must be above 0, and {MAX_PENALTY} at most"
-        )
-    # An answer needs a token beside the prompt's; no context of today's models is longer.
-    if not 2 <= card.context_length <= MAX_CONTEXT:
-        raise ConfigurationError(
-            f"{path}: context_length is {card.context_length}; it must be from 2 to {MAX_CONTEXT} tokens"
-        )
     return card
 
 
@@ -283,7 +265,8 @@ class Registry:
     def chain(self, alias: str) -> tuple[str, ...] | None:
         """Return the models of a chain of the catalogue; None where no chain has this name."""
         known = alias in self._cards or alias in self._catalogue.chains
-        return self._recent_catalogue(known=known).chains.get(alias)
+        chain = self._recent_catalogue(known=known).chains.get(alias)
+        return None if chain is None else chain.models
 
     def provider(self, alias: str) -> str | None:
         """Return the provider whose machine runs the model; None for a machine of the deployment, or no model."""

@@ -74,8 +74,8 @@ def _models(home: Path, ledger: Ledger, tenant: str) -> list[dict[str, Any]]:
     cards = {card.alias: card for card in own if card.provider is None or card.provider in allowed}
     catalogue = readable_catalogue(home)
     models = [_model(card, home, catalogue.prices.get(alias)) for alias, card in cards.items()]
-    chains = catalogue.chains.items()
-    return [*models, *(_chain(alias, names, home) for alias, names in chains if cards.keys() >= set(names))]
+    chains = {alias: chain.models for alias, chain in catalogue.chains.items()}
+    return [*models, *(_chain(alias, names, home) for alias, names in chains.items() if cards.keys() >= set(names))]
 
 
 def _chain(alias: str, names: Sequence[str], home: Path) -> dict[str, Any]:
