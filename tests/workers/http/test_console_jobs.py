@@ -121,12 +121,8 @@ def die(ledger: Ledger, job_id: str) -> None:
     begun = ledger.start(claim.id, worker=PAYLOAD, lease_ms=60_000)
     assert begun is not None
     (row,) = begun.steps
-    burial = job_burial(
-        job_id=job_id, tenant=row.tenant, kind=row.kind, payload=row.job_payload, replays=row.replays,
-        accepted_at=row.accepted_at, traceparent=None, correlationid=None, stage="generate", attempts=row.attempts,
-        category=Category.PERMANENT, reason=PAYLOAD,
-    )  # fmt: skip
-    result = StepResult(job_id, Dead(burial.category, burial.reason), burial=burial)
+    dead = Dead(Category.PERMANENT, PAYLOAD)
+    result = StepResult(job_id, dead, burial=job_burial(row, "generate", dead))
     assert ledger.complete(claim.id, [result], ran_ms=1, quantum_ms=1)
 
 

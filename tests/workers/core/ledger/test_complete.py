@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 from sqlalchemy import select
 from tests.workers.core.pipeline.claimed import result
@@ -37,11 +39,11 @@ def dies(job_id, stage="generate"):
 
 
 def burial(job_id, stage="generate"):
-    return job_burial(
-        job_id=job_id, tenant="a", kind="generation", payload=b"{}", replays=0, accepted_at=0, traceparent=None,
-        correlationid=None,
-        stage=stage, attempts=1, category=Category.PERMANENT, reason="because",
+    row = SimpleNamespace(
+        job_id=job_id, tenant="a", kind="generation", as_sent=b"{}", replays=0, accepted_at=0, attempts=1, subject=None,
+        traceparent=None, correlationid=None,
     )  # fmt: skip
+    return job_burial(row, stage, Dead(Category.PERMANENT, "because"))
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from headrace_schemas.codec import decode_value
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_workers.core.ledger.dead_letters import (
     Burial,
-    Origin,
     Record,
     announce,
     bury,
@@ -24,10 +23,7 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import DEAD_LETTERS, JOBS, STEPS
 
 JOB, OTHER = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11", "7f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
-ORIGIN = Origin(
-    partition=3, offset=7, key="the key", ce_id="the id", ce_subject="the subject", traceparent="trace",
-    correlationid="order-7",
-)  # fmt: skip
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def burial(value=b"{}", **changes):
@@ -35,8 +31,8 @@ def burial(value=b"{}", **changes):
     known = {
         "id": "the letter", "job_id": None, "refers_to": JOB, "tenant": "shop", "category": Category.INVALID,
         "reason": "because", "stage": "ingest", "attempts": 2, "topic": Topic.EVALUATION, "value": value,
-        "headers": {"ce_type": "t"}, "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        "correlationid": "order-7", "origin": ORIGIN,
+        "headers": {"ce_type": "t"}, "trace": TRACE, "partition": 3, "offset": 7, "key": "the key", "ce_id": "the id",
+        "ce_subject": "the subject", "traceparent": "trace", "correlationid": "order-7",
     }  # fmt: skip
     return Burial(**(known | changes))
 
@@ -90,7 +86,7 @@ def test_a_letter_goes_where_its_job_is_followed():
     assert told.headers["ce_id"] == "the letter"
     assert told.headers["ce_time"].startswith("2027-01-15T08:00:00.123")
     assert told.headers["ce_correlationid"] == "order-7"
-    assert told.headers["ce_traceparent"] == burial().traceparent
+    assert told.headers["ce_traceparent"] == TRACE
     assert "ce_subject" not in told.headers
     ended = announce(burial(job_id=OTHER), 0)
     assert (ended.key, ended.headers["ce_subject"]) == (OTHER, OTHER)
@@ -104,9 +100,9 @@ def named(number):
 @pytest.fixture
 def letters(ledger):
     for number in range(5):
-        origin = replace(ORIGIN, key=f"key{number}", ce_id=f"ce{number}", ce_subject=f"s{number}")
+        names = {"key": f"key{number}", "ce_id": f"ce{number}", "ce_subject": f"s{number}"}
         category = Category.INVALID if number % 2 else Category.CONFLICT
-        ledger.ingest([], [burial(id=str(number), refers_to=named(number), category=category, origin=origin)])
+        ledger.ingest([], [burial(id=str(number), refers_to=named(number), category=category, **names)])
     with writing(ledger.engine) as tx:
         for number, at in enumerate((1_000, 2_000, 3_000, 4_000, 4_000)):
             tx.execute(update(DEAD_LETTERS).where(DEAD_LETTERS.c.id == str(number)).values(died_at=at))
@@ -167,7 +163,7 @@ def test_a_letter_is_replayed_once(ledger):
 
 def test_without_a_key_a_record_is_replayed_under_the_id_it_refers_to(ledger):
     """So that it lies where the job's other records do."""
-    ledger.ingest([], [burial(origin=replace(ORIGIN, key=None))])
+    ledger.ingest([], [burial(key=None)])
     ledger.replay(DeadFilter())
     assert [row.record.key for row in ledger.outbox(9)] == [JOB, JOB]
 
@@ -180,13 +176,11 @@ def test_a_refusal_says_where_the_record_lay_and_what_it_said_of_itself():
     )  # fmt: skip
     record = Record(Topic.GENERATION, 3, 7, headers, b"value", timestamp=5, key=b"k\x00")
     told = refusal(record, Category.INVALID, "because", refers_to=JOB, tenant="shop", traceparent="good", sound=True)
-    assert told.origin == Origin(
-        partition=3, offset=7, key="k\ufffd", ce_id="last", ce_subject="s\ufffd", traceparent="not a trace",
-        correlationid="c" * 1_024,
-    )  # fmt: skip
+    assert (told.partition, told.offset, told.key) == (3, 7, "k\ufffd")
+    assert (told.ce_id, told.ce_subject, told.traceparent) == ("last", "s\ufffd", "not a trace")
     assert (told.job_id, told.refers_to, told.tenant, told.category) == (None, JOB, "shop", Category.INVALID)
     assert (told.reason, told.stage, told.attempts, told.sound) == ("because", "ingest", 0, True)
-    assert (told.topic, told.value, told.traceparent, told.correlationid) == (
+    assert (told.topic, told.value, told.trace, told.correlationid) == (
         Topic.GENERATION, b"value", "good", "c" * 1_024,
     )  # fmt: skip
     assert told.headers["ce_id"] == "last"
@@ -201,8 +195,8 @@ def test_the_same_record_is_refused_under_the_same_id():
     others = [{"topic": Topic.EVALUATION}, {"partition": 4}, {"offset": 8}, {"timestamp": 6}]
     assert told().id == told(value=b"x").id
     assert len({told().id, *(told(**change).id for change in others)}) == 5
-    assert (told().value, told().sound, told().traceparent, told().correlationid) == (b"", False, None, None)
-    assert (told().origin.key, told().origin.ce_id) == (None, None)
+    assert (told().value, told().sound, told().trace, told().correlationid) == (b"", False, None, None)
+    assert (told().key, told().ce_id) == (None, None)
 
 
 def test_a_job_is_buried_once_and_at_one_step(ledger, job):

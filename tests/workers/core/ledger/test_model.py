@@ -66,10 +66,8 @@ def settled(row, stage, outcome):
     if outcome == "is tried again":
         return StepResult(job_id, Retry("later"), delay_ms=0)
     if outcome == "dies":
-        names = ("job_id", "tenant", "kind", "replays", "accepted_at", "attempts", "traceparent", "correlationid")
-        known = {name: getattr(row, name) for name in names} | {"payload": row.job_payload, "stage": stage}
-        burial = job_burial(**known, category=Category.PERMANENT, reason="because")
-        return StepResult(job_id, Dead(Category.PERMANENT, "because"), burial=burial)
+        dead = Dead(Category.PERMANENT, "because")
+        return StepResult(job_id, dead, burial=job_burial(row, stage, dead))
     headers = {"ce_type": TYPES["done"], "ce_id": end_id(job_id, TYPES["done"], row.replays)}
     value = b'{"answer":{"usage":{"prompt_tokens":7,"completion_tokens":3}}}'
     return StepResult(job_id, Ended(None), (output,), end=Outgoing(Topic.RESULTS, job_id, headers, value))

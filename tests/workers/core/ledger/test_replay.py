@@ -23,13 +23,8 @@ def die(ledger, claim):
     def let_die():
         (row,) = ledger.start(claim().id, worker="w", lease_ms=60_000).steps
         (claimed,) = ledger.read(select(STEPS.c.claim_id).where(STEPS.c.state == "leased"))
-        burial = job_burial(
-            job_id=row.job_id, tenant=row.tenant, kind=row.kind, payload=row.job_payload, replays=row.replays,
-            accepted_at=row.accepted_at,
-            traceparent=None, correlationid=None, stage="generate", attempts=row.attempts,
-            category=Category.PERMANENT, reason="because",
-        )  # fmt: skip
-        settled = StepResult(row.job_id, Dead(burial.category, burial.reason), burial=burial)
+        dead = Dead(Category.PERMANENT, "because")
+        settled = StepResult(row.job_id, dead, burial=job_burial(row, "generate", dead))
         assert ledger.complete(claimed.claim_id, [settled], ran_ms=1, quantum_ms=1)
         return row.attempts
 

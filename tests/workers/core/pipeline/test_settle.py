@@ -207,8 +207,7 @@ def test_dead_keeps_the_job_as_it_came(kind):
     assert (dead.id, dead.job_id, dead.stage) == (end_id(JOB_ID, "headrace.dead.v1"), JOB_ID, "judge")
     assert (dead.value, str(dead.topic), dead.tenant) == (payload, f"jobs.{kind}", "shop")
     assert (dead.category, dead.reason, dead.attempts) == (Category.PERMANENT, "no", 1)
-    assert (dead.traceparent, dead.correlationid) == ("00-trace", "corr")
-    assert (dead.origin.traceparent, dead.origin.correlationid) == ("00-trace", "corr")
+    assert (dead.trace, dead.traceparent, dead.correlationid) == ("00-trace", "00-trace", "corr")
     again = settled(Dead(Category.PERMANENT, "no"), replays=1).burial
     assert again.id == end_id(JOB_ID, "headrace.dead.v1", 1)
 

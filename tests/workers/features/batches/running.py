@@ -121,12 +121,8 @@ class Running:
         if isinstance(event, tuple):
             category, reason, *where = event
             stage, attempts = where or ("generate", row.attempts)
-            burial = job_burial(
-                job_id=row.job_id, tenant="a", kind="generation", payload=row.job_payload, replays=0,
-                accepted_at=row.accepted_at,
-                traceparent=None, correlationid=None, stage=stage, attempts=attempts, category=category, reason=reason,
-            )  # fmt: skip
-            return StepResult(row.job_id, Dead(category, reason), burial=burial)
+            dead = Dead(category, reason)
+            return StepResult(row.job_id, dead, burial=job_burial(row, stage, dead, attempts=attempts))
         name = end_id(row.job_id, "headrace.result.v1")
         end = outgoing(event, event_id=name, job_id=row.job_id, traceparent=None, correlationid=None, at_ms=1)
         return StepResult(row.job_id, Ended(event), end=end)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, select, update
 
@@ -18,13 +18,14 @@ from headrace_schemas.events import Cost, Usage
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_schemas.output_format import Failure
 from headrace_schemas.review import Review
-from headrace_workers.core.fields import copied
+from headrace_workers.core.fields import columns, copied
 from headrace_workers.core.identity import end_id, refusal_id
 from headrace_workers.core.ledger.job_ends import ActiveJob, finish, lock_active
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing, put
+from headrace_workers.core.ledger.outcome import Dead
 from headrace_workers.core.sql.database import bindparam_of, insert, one_of
 from headrace_workers.core.sql.statements import append, run
-from headrace_workers.core.tables import DEAD_LETTERS, STEPS
+from headrace_workers.core.tables import AS_SENT, DEAD_LETTERS, JOBS, STEPS
 
 _KEPT_HEADERS = 64
 _KEPT_CHARACTERS = 1024  # of a header's name, and of its value
@@ -86,9 +87,25 @@ _MAX_REASON = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Position of a refused record, and its own ids as far as they could be read."""
+class Burial:
+    """A job's end in `dead`, or a record's that was refused: then `job_id` is None, and it ends no job.
 
+    Its fields are those of the event that tells of it and of the row that keeps it. `partition`, `offset`, `key` and
+    the next are a refused record's, as far as they could be read.
+    """
+
+    id: str
+    job_id: str | None = None
+    tenant: str | None
+    category: Category
+    reason: str
+    stage: str
+    attempts: int = 0
+    topic: Topic
+    value: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    refers_to: str | None = None
+    size: int | None = None  # of the value, in bytes, where only a part of it is here
     partition: int | None = None
     offset: int | None = None
     key: str | None = None
@@ -96,28 +113,8 @@ class Origin:
     ce_subject: str | None = None
     traceparent: str | None = None
     correlationid: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Burial:
-    """A job's end in `dead`, or a record's that was refused: then `job_id` is None, and it ends no job."""
-
-    id: str
-    job_id: str | None
-    tenant: str | None
-    category: Category
-    reason: str
-    stage: str
-    attempts: int
-    topic: Topic
-    value: bytes
-    headers: dict[str, str] = field(default_factory=dict)
-    traceparent: str | None = None  # this and the next: handed through
-    correlationid: str | None = None
-    refers_to: str | None = None
-    size: int | None = None  # of the value, in bytes, where only a part of it is here
+    trace: str | None = None  # that is handed through: `traceparent`, where it is sound
     sound: bool = False  # a refused record that is good in itself: it may have been taken in before
-    origin: Origin = field(default_factory=Origin)
     cost: Cost | None = None  # of a job that called models
     usage: Usage | None = None  # of its last call, where that had no answer of use
     accepted_at: int | None = None  # ms since 1970, of a job
@@ -125,10 +122,6 @@ class Burial:
     place: str | None = None  # where
     code: EndCode | None = None
     error: HeadraceError | None = field(default=None, compare=False)  # that refused a record, while it is at hand
-
-
-def _origin_columns(origin: Origin) -> dict[str, Any]:
-    return {name: getattr(origin, name) for name in Origin.__slots__}
 
 
 def letter(burial: Burial) -> DeadLetter:
@@ -140,54 +133,27 @@ def letter(burial: Burial) -> DeadLetter:
             raise UnicodeDecodeError("utf-8", shown, 0, 1, "NUL")
     except UnicodeDecodeError:
         original, encoding = base64.b64encode(shown).decode(), "base64"
-    return DeadLetter.model_validate(
-        {
-            "job_id": burial.job_id,
-            "refers_to": burial.refers_to,
-            "tenant": burial.tenant,
-            "category": burial.category,
-            "code": burial.code,
-            "reason": _clean(burial.reason),
-            "failure": burial.failure,
-            "place": None if burial.place is None else _clean(burial.place),
-            "stage": burial.stage,
-            "attempts": burial.attempts,
-            "cost": burial.cost,
-            "usage": burial.usage,
-            "accepted_at": None
-            if burial.accepted_at is None
-            else datetime.fromtimestamp(burial.accepted_at / 1000, UTC),
-            "topic": str(burial.topic),
-            **_origin_columns(burial.origin),
-            "size": size,
-            "original": original,
-            "encoding": encoding,
-            "truncated": size > len(shown),
-        }
+    return copied(
+        DeadLetter,
+        burial,
+        **_told(burial),
+        accepted_at=burial.accepted_at and datetime.fromtimestamp(burial.accepted_at / 1000, UTC),
+        size=size,
+        original=original,
+        encoding=encoding,
+        truncated=size > len(shown),
     )
+
+
+def _told(burial: Burial) -> dict[str, Any]:
+    """Return the fields that the event and the row write otherwise."""
+    place = None if burial.place is None else _clean(burial.place)
+    return {"reason": _clean(burial.reason), "place": place, "topic": str(burial.topic)}
 
 
 def letter_of(row: Any) -> DeadLetter:
     """Return the event that published a row of the dead letters."""
-    return letter(
-        Burial(
-            id=row.id,
-            job_id=row.job_id,
-            refers_to=row.refers_to,
-            tenant=row.tenant,
-            category=Category(row.category),
-            code=None if row.code is None else EndCode(row.code),
-            reason=row.reason,
-            failure=row.failure,
-            place=row.place,
-            stage=row.stage,
-            attempts=row.attempts,
-            topic=Topic(row.topic),
-            value=bytes(row.value),
-            size=row.size,
-            origin=copied(Origin, row),
-        )
-    )
+    return letter(copied(Burial, row, value=bytes(row.value)))
 
 
 def _clean(reason: str) -> str:
@@ -201,7 +167,7 @@ def announce(burial: Burial, at_ms: int) -> Outgoing:
         event_id=burial.id,
         job_id=burial.job_id,
         key=burial.job_id or burial.refers_to,
-        traceparent=burial.traceparent,
+        traceparent=burial.trace,
         correlationid=burial.correlationid,
         at_ms=at_ms,
     )
@@ -209,26 +175,17 @@ def announce(burial: Burial, at_ms: int) -> Outgoing:
 
 def letter_row(burial: Burial, now: int) -> dict[str, Any]:
     """Return the row of a dead letter."""
-    return {
-        "id": burial.id,
-        "job_id": burial.job_id,
-        "refers_to": burial.refers_to,
-        "tenant": burial.tenant,
-        "category": str(burial.category),
-        "code": burial.code,
-        "reason": _clean(burial.reason),
-        "failure": burial.failure,
-        "place": None if burial.place is None else _clean(burial.place),
-        "stage": burial.stage,
-        "attempts": burial.attempts,
-        "topic": str(burial.topic),
-        **_origin_columns(burial.origin),
-        "headers": json.dumps(burial.headers),
-        "value": burial.value[:MAX_VALUE_BYTES],
-        "size": len(burial.value),
-        "truncated": len(burial.value) > MAX_VALUE_BYTES,
-        "died_at": now,
-    }
+    return columns(
+        DEAD_LETTERS,
+        burial,
+        **_told(burial),
+        category=str(burial.category),
+        headers=json.dumps(burial.headers),
+        value=burial.value[:MAX_VALUE_BYTES],
+        size=len(burial.value),
+        truncated=len(burial.value) > MAX_VALUE_BYTES,
+        died_at=now,
+    )
 
 
 def bury(
@@ -276,48 +233,33 @@ def _dead_steps(dialect: str) -> Any:
     )
 
 
-def job_burial(
-    *,
-    job_id: str,
-    tenant: str,
-    kind: str,
-    payload: bytes,
-    replays: int,
-    accepted_at: int,
-    traceparent: str | None,
-    correlationid: str | None,
-    stage: str,
-    attempts: int,
-    category: Category,
-    reason: str,
-    subject: str | None = None,
-    cost: Cost | None = None,
-    usage: Usage | None = None,
-    failure: Failure | None = None,
-    place: str | None = None,
-    code: EndCode | None = None,
-) -> Burial:
-    """Return the burial of an accepted job, or of a unit about this subject, at one of its steps."""
-    return Burial(
-        id=end_id(job_id, "headrace.dead.v1", replays),
-        job_id=job_id,
-        tenant=tenant,
-        category=category,
-        reason=reason,
+# The columns of a job and its step of which `job_burial` makes an end.
+BURIED: Final = (
+    STEPS.c.job_id, STEPS.c.stage, STEPS.c.attempts, JOBS.c.tenant, JOBS.c.kind, AS_SENT.label("as_sent"),
+    JOBS.c.replays, JOBS.c.accepted_at, JOBS.c.traceparent, JOBS.c.correlationid, JOBS.c.subject,
+)  # fmt: skip
+
+
+def job_burial(row: Any, stage: str, dead: Dead, cost: Cost | None = None, *, attempts: int | None = None) -> Burial:
+    """Return the burial of an accepted job, or of a unit, at one of its steps. The row is a `StepRow`, or has
+    `BURIED`.
+    """
+    return copied(
+        Burial,
+        dead,
+        id=end_id(row.job_id, "headrace.dead.v1", row.replays),
+        job_id=row.job_id,
+        tenant=row.tenant,
         stage=stage,
-        attempts=attempts,
-        topic=job.topic if (job := job_type(kind)) else Topic.RESULTS,  # a unit tells of an event there
-        value=payload,
-        traceparent=traceparent,
-        correlationid=correlationid,
-        refers_to=subject,
+        attempts=row.attempts if attempts is None else attempts,
+        topic=job.topic if (job := job_type(row.kind)) else Topic.RESULTS,  # a unit tells of an event there
+        value=row.as_sent,
+        refers_to=row.subject,
+        traceparent=row.traceparent,
+        trace=row.traceparent,
+        correlationid=row.correlationid,
         cost=cost,
-        usage=usage,
-        accepted_at=accepted_at if subject is None else None,
-        failure=failure,
-        place=place,
-        code=code,
-        origin=Origin(traceparent=traceparent, correlationid=correlationid),
+        accepted_at=row.accepted_at if row.subject is None else None,
     )
 
 
@@ -338,31 +280,25 @@ def refusal(
 
     `traceparent` is that of an envelope that was found good: only such a trace is handed through.
     """
-    correlationid = record.header("ce_correlationid") or None
     return Burial(
         id=refusal_id(str(record.topic), record.partition, record.offset, record.timestamp),
-        job_id=None,
         refers_to=refers_to,
         tenant=tenant,
         category=category,
         reason=reason,
         stage=INGEST,
-        attempts=0,
         topic=record.topic,
         value=record.value or b"",
         headers=record.shown_headers(),
-        traceparent=traceparent,
-        correlationid=correlationid,
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key_text,
+        ce_id=record.header("ce_id"),
+        ce_subject=record.header("ce_subject"),
+        traceparent=record.header("ce_traceparent"),
+        correlationid=record.header("ce_correlationid") or None,
+        trace=traceparent,
         sound=sound,
-        origin=Origin(
-            partition=record.partition,
-            offset=record.offset,
-            key=record.key_text,
-            ce_id=record.header("ce_id"),
-            ce_subject=record.header("ce_subject"),
-            traceparent=record.header("ce_traceparent"),
-            correlationid=correlationid,
-        ),
     )
 
 

@@ -117,7 +117,6 @@ def _refused(unit: NewUnit) -> Burial:
         category=Category.TRANSIENT,
         reason=f"{unit.endpoint} has {unit.most_open} of these open: no more are kept for it until some have ended",
         stage=unit.step.stage,
-        attempts=0,
         topic=Topic.RESULTS,
         value=b"",
         refers_to=unit.subject,

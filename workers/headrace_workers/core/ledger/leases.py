@@ -45,6 +45,11 @@ class StepRow(NamedTuple):
     sent: bytes | None = None  # the job's value as it came, where an application was resolved
     waited_since: int | None = None  # when it first waited, for this model where a model runs it
 
+    @property
+    def as_sent(self) -> bytes:
+        """Return the value of the job as it came."""
+        return self.job_payload if self.sent is None else self.sent
+
 
 @dataclass(frozen=True, slots=True)
 class Started:

@@ -9,12 +9,13 @@ from sqlalchemy import Connection, and_, bindparam, select, update
 from headrace_schemas import Category
 from headrace_workers.core.ledger import accounting
 from headrace_workers.core.ledger.charges import Bill, NextCall, context_of, cost_of, uncharged
-from headrace_workers.core.ledger.dead_letters import Burial, job_burial
+from headrace_workers.core.ledger.dead_letters import BURIED, Burial, job_burial
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.job_ends import ActiveJob, concerned
+from headrace_workers.core.ledger.outcome import Dead
 from headrace_workers.core.pipeline.stage import model_of, model_queue
 from headrace_workers.core.sql.database import among
-from headrace_workers.core.tables import AS_SENT, JOBS, SILENT, STEPS
+from headrace_workers.core.tables import JOBS, SILENT, STEPS
 
 _CHARGED: Final = (
     update(STEPS)
@@ -77,13 +78,11 @@ def asking(connection: Connection, claim_ids: Sequence[int]) -> list[Any]:
         JOBS.c.subject.is_(None) | (JOBS.c.kind == SILENT),
     )  # fmt: skip
     query = (
-        select(STEPS.c.job_id, STEPS.c.claim_id, STEPS.c.stage, STEPS.c.attempts, STEPS.c.queue, STEPS.c.context,
-               JOBS.c.tenant, JOBS.c.kind, AS_SENT.label("payload"), JOBS.c.replays, JOBS.c.accepted_at,
-               JOBS.c.traceparent, JOBS.c.correlationid)
+        select(*BURIED, STEPS.c.claim_id, STEPS.c.queue, STEPS.c.context)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(called)
         .order_by(STEPS.c.job_id)
-    )  # fmt: skip
+    )
     return list(connection.execute(query)) if claim_ids else []
 
 
@@ -108,15 +107,10 @@ def call_again(connection: Connection, rows: Sequence[Any], active: Mapping[str,
             calls[row.job_id] = WantedCall(bill.call.model, bill.spent, bill.call.most)
     reasons = refused(connection, calls, active) if calls else {}
     return [
-        job_burial(
-            job_id=row.job_id, tenant=row.tenant, kind=row.kind, payload=row.payload, replays=row.replays,
-            accepted_at=row.accepted_at,
-            traceparent=row.traceparent, correlationid=row.correlationid, stage=row.stage, attempts=row.attempts,
-            category=Category.QUOTA, reason=reasons[row.job_id], cost=cost_of(row.context),
-        )
+        job_burial(row, row.stage, Dead(Category.QUOTA, reasons[row.job_id]), cost_of(row.context))
         for row in rows
         if row.job_id in reasons
-    ]  # fmt: skip
+    ]
 
 
 def may_work(connection: Connection, works: Sequence[WantedWork]) -> dict[str, str]:
@@ -133,9 +127,8 @@ def begin_anew(connection: Connection, job_ids: Collection[str]) -> list[Burial]
     not. Each earlier end reported the cost of the calls before it, so the cost of a job counts from here.
     """
     query = (
-        select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.ordinal, STEPS.c.queue, STEPS.c.context, STEPS.c.tokens,
-               STEPS.c.payload.is_not(None).label("answered"), JOBS.c.tenant, JOBS.c.kind, AS_SENT.label("payload"),
-               JOBS.c.replays, JOBS.c.accepted_at, JOBS.c.traceparent, JOBS.c.correlationid)
+        select(*BURIED, STEPS.c.ordinal, STEPS.c.queue, STEPS.c.context, STEPS.c.tokens,
+               STEPS.c.payload.is_not(None).label("answered"))
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(among(connection, STEPS.c.job_id, sorted(job_ids)), STEPS.c.state == "dead")
         .order_by(STEPS.c.job_id)
@@ -152,15 +145,10 @@ def begin_anew(connection: Connection, job_ids: Collection[str]) -> list[Burial]
     jobs = [WantedWork(row.job_id, row.tenant, _left(row, call), call) for row, call in zip(rows, calls, strict=True)]
     reasons = may_work(connection, jobs)
     return [
-        job_burial(
-            job_id=row.job_id, tenant=row.tenant, kind=row.kind, payload=row.payload, replays=row.replays,
-            accepted_at=row.accepted_at,
-            traceparent=row.traceparent, correlationid=row.correlationid, stage=row.stage, attempts=0,
-            category=Category.QUOTA, reason=reasons[row.job_id],
-        )
+        job_burial(row, row.stage, Dead(Category.QUOTA, reasons[row.job_id]), attempts=0)
         for row in rows
         if row.job_id in reasons
-    ]  # fmt: skip
+    ]
 
 
 def _left(row: Any, call: NextCall | None) -> int:

@@ -16,17 +16,17 @@ from headrace_workers.core.ledger import fair_queueing as turns
 from headrace_workers.core.ledger.accounting import account
 from headrace_workers.core.ledger.charges import cost_of
 from headrace_workers.core.ledger.claims import LARGEST_BYTES, within_budget
-from headrace_workers.core.ledger.dead_letters import Burial, bury, job_burial
+from headrace_workers.core.ledger.dead_letters import BURIED, Burial, bury, job_burial
 from headrace_workers.core.ledger.hooks import hooks
 from headrace_workers.core.ledger.job_ends import ActiveJob, concerned, lock_active, wake
 from headrace_workers.core.ledger.leases import release
 from headrace_workers.core.ledger.model_calls import asking, call_again, note_lost
+from headrace_workers.core.ledger.outcome import Dead
 from headrace_workers.core.pipeline.task import CORRECTED, HELD, WrongOutcome, pack, unpack
 from headrace_workers.core.sql.database import among, clock, now_ms
 from headrace_workers.core.sql.paging import AT_ONCE, delete_some, lock_some
 from headrace_workers.core.sql.statements import run
 from headrace_workers.core.tables import (
-    AS_SENT,
     BUDGETS,
     CLAIMS,
     DEAD_LETTERS,
@@ -320,20 +320,9 @@ def expire(connection: Connection) -> int:
 
 def burials(connection: Connection, where: Any, category: Category, reason: str) -> list[Burial]:
     """Return the ends in `dead` of the jobs whose steps these are, a bounded number."""
-    query = (
-        select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.attempts, JOBS.c.tenant, JOBS.c.kind, AS_SENT.label("payload"),
-               JOBS.c.replays, JOBS.c.accepted_at, JOBS.c.traceparent, JOBS.c.correlationid, JOBS.c.subject,
-               STEPS.c.context)
-        .join(JOBS, JOBS.c.id == STEPS.c.job_id)
-        .where(where)
-        .limit(EXPIRED_AT_ONCE)
-    )  # fmt: skip
-    found = []
-    for row in connection.execute(query).all():
-        fields = row._asdict()
-        cost = cost_of(fields.pop("context"))
-        found.append(job_burial(**fields, category=category, reason=reason, cost=cost))
-    return found
+    query = select(*BURIED, STEPS.c.context).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(where).limit(EXPIRED_AT_ONCE)
+    dead = Dead(category, reason)
+    return [job_burial(row, row.stage, dead, cost_of(row.context)) for row in connection.execute(query)]
 
 
 _COLUMNS: Final = (

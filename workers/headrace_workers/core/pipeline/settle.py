@@ -501,23 +501,5 @@ def _refusal(
 def _burial(stage: str, row: StepRow, attempts: int, outcome: Dead, cost: Cost | None) -> Burial:
     # Another model might have answered, but the chain has none left.
     lacks_model = outcome.category is Category.REROUTABLE and outcome.failure is None
-    return job_burial(
-        job_id=row.job_id,
-        tenant=row.tenant,
-        kind=row.kind,
-        payload=row.job_payload if row.sent is None else row.sent,
-        replays=row.replays,
-        accepted_at=row.accepted_at,
-        traceparent=row.traceparent,
-        correlationid=row.correlationid,
-        stage=stage,
-        attempts=attempts,
-        category=outcome.category,
-        reason=outcome.reason,
-        subject=row.subject,
-        cost=cost,
-        usage=outcome.usage,
-        failure=outcome.failure,
-        place=outcome.place,
-        code=outcome.code or (EndCode.NO_MODEL if lacks_model else None),
-    )
+    code = outcome.code or (EndCode.NO_MODEL if lacks_model else None)
+    return job_burial(row, stage, replace(outcome, code=code), cost, attempts=attempts)

@@ -191,13 +191,11 @@ class FileBatch:
         return letter(
             Burial(
                 id=event_id,
-                job_id=None,
                 refers_to=entry.job_id,
                 tenant=self._tenant,
                 category=Category(code) if code in _CATEGORIES else category,
                 reason=reason,
                 stage=INGEST,
-                attempts=0,
                 topic=kind.topic,
                 value=encode_value(job),
             )
