@@ -43,30 +43,37 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
             size = plain["batch_size"]
             found["plain"].append(plain["tokens"] / plain["seconds"])
             say("shared")
-            found["shared"].append(_pipeline(there, home, prompts, say))
+            found["shared"].append(_pipeline(there, home, _jobs(prompts), say))
             say("not shared")
-            found["whole"].append(_pipeline(there, home, prompts, say, HEADRACE_PREFIX_TOKENS="0"))
+            found["whole"].append(_pipeline(there, home, _jobs(prompts, alike=False), say))
         return report(NAME, there.stack, _rows(count, found))
 
 
-def _pipeline(there: Services, home: Path, prompts: list[str], say: Say, **env: str) -> float:
+def _pipeline(there: Services, home: Path, jobs: list[dict[str, Any]], say: Say) -> float:
     """Completion tokens a second of all jobs, through a deployment that has just begun and has answered some."""
     with (
-        deployment(there, home, [SMOLLM2], TWO_WORKERS, **env) as live,
+        deployment(there, home, [SMOLLM2], TWO_WORKERS) as live,
         live.producer() as producer,
         Ends(live.kafka) as ends,
     ):
-        run(producer, ends, _jobs(prompts[:32], "Once more. "), say)
-        flow = run(producer, ends, _jobs(prompts), say, keep=True)
+        run(producer, ends, [_again(job) for job in jobs[:32]], say)
+        flow = run(producer, ends, jobs, say, keep=True)
         return _tokens(flow) / flow.ended
 
 
-def _jobs(prompts: list[str], before: str = "") -> list[dict[str, Any]]:
+def _jobs(prompts: list[str], *, alike: bool = True) -> list[dict[str, Any]]:
+    """Return the jobs; unless they are alike, each system prompt begins with its own number and none is shared."""
     return [
         {"model": SMOLLM2, "max_tokens": MAX_TOKENS, "lane": "batch", "messages": [
-            {"role": "system", "content": SYSTEM}, {"role": "user", "content": before + prompt}]}
-        for prompt in prompts
+            {"role": "system", "content": SYSTEM if alike else f"{number}. {SYSTEM}"},
+            {"role": "user", "content": prompt}]}
+        for number, prompt in enumerate(prompts)
     ]  # fmt: skip
+
+
+def _again(job: dict[str, Any]) -> dict[str, Any]:
+    system, user = job["messages"]
+    return job | {"messages": [system, user | {"content": f"Once more. {user['content']}"}]}
 
 
 def _tokens(flow: Flow) -> int:

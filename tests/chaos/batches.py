@@ -50,7 +50,7 @@ def prepare(deployment: Deployment) -> None:
     """Before it is started: windows that are small beside the batch."""
     deployment.prepare()
     for name in BRIDGES:
-        deployment.extra[name] = {"HEADRACE_BATCH_WINDOW": "400"}
+        deployment.extra[name] = {"HEADRACE_MAX_ACTIVE": "800"}  # batches have half of it
 
 
 def storm(deployment: Deployment, lines: list[str], kills: int, seed: int, patience: float = 120.0) -> Outcome:

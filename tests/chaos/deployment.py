@@ -268,8 +268,6 @@ class Deployment:
             "HEADRACE_LEDGER": self.ledger,
             "HEADRACE_HOME": str(self.folder),
             **({"HEADRACE_LEASE": str(self.lease)} if self.lease else {}),
-            "HEADRACE_MAX_CRASHES": "2",
-            "HEADRACE_GROUP_SIZE": "32",  # smaller groups: more of them are under way when something dies
             "TMPDIR": str(self.folder),  # where processes show that they live: of this deployment alone
             "OMP_NUM_THREADS": "1",
         }

@@ -9,10 +9,9 @@ import pytest
 from openai.types.webhooks import EvalRunSucceededWebhookEvent
 from sqlalchemy import select
 from tests.services.eventually import eventually
-from tests.workers.changed_settings import changed
 from tests.workers.http.served import Gateway
 
-from headrace_workers.features.evals.settings import EvalSettings
+from headrace_workers.features.evals import store
 from headrace_workers.features.webhooks.tables import DELIVERIES
 
 SAMPLE = "{{sample.output_text}}"
@@ -216,16 +215,13 @@ def test_a_run_whose_format_no_answer_can_have_is_refused(ai: openai.OpenAI, par
 
 def test_what_a_tenant_may_have_no_more_of_is_refused(gateway: Gateway, monkeypatch: pytest.MonkeyPatch):
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key("bounded"), max_retries=0) as ai:
-        settings = gateway.services.settings
-        monkeypatch.setattr(gateway.services, "settings", changed(settings, EvalSettings(max_evals=1)))
+        monkeypatch.setattr(store, "_MOST_EVALS", 1)
         of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
-        with pytest.raises(
-            openai.RateLimitError, match=r"has 1 evals, and may have 1 \(HEADRACE_MAX_EVALS\)"
-        ) as refused:
+        with pytest.raises(openai.RateLimitError, match=r"has 1 evals, and may have 1") as refused:
             ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
         assert refused.value.code == "insufficient_quota"
         assert refused.value.response.headers["x-should-retry"] == "false"
-        monkeypatch.setattr(gateway.services, "settings", changed(settings, EvalSettings(max_eval_bytes=10)))
+        monkeypatch.setattr(store, "_MOST_BYTES", 10)
         with pytest.raises(openai.RateLimitError, match="and may keep 10"):
             ai.evals.runs.create(of.id, data_source=asks(inline(rows("x"))))
         assert list(ai.files.list()) == []

@@ -34,12 +34,12 @@ def test_defaults_need_three_addresses():
 
 def test_everything_can_be_set(tmp_path):
     given = {
-        "HEADRACE_LEASE": "2.5", "HEADRACE_QUANTUM": "0.5", "HEADRACE_GROUP_SIZE": "8",
-        "HEADRACE_MAX_ATTEMPTS": "4", "HEADRACE_MAX_CRASHES": "5", "HEADRACE_MAX_ACTIVE": "6",
+        "HEADRACE_LEASE": "2.5", "HEADRACE_QUANTUM": "0.5",
+        "HEADRACE_MAX_ATTEMPTS": "4", "HEADRACE_MAX_ACTIVE": "6",
         "HEADRACE_RETENTION": "7", "HEADRACE_LONGEST_RUN": "8.5",
         "HEADRACE_INTER_THREADS": "2", "HEADRACE_JUDGE_MODEL": "big", "HEADRACE_POLICY": "p.yaml",
-        "HEADRACE_CACHE": "semantic", "HEADRACE_CACHE_TTL": "9", "HEADRACE_MAX_WAIT": "1.5",
-        "HEADRACE_CACHE_MAX_ENTRIES": "0", "HEADRACE_PREFIX_TOKENS": "0",
+        "HEADRACE_CACHE": "semantic", "HEADRACE_CACHE_TTL": "9",
+        "HEADRACE_CACHE_MAX_ENTRIES": "0",
         "HEADRACE_EMBEDDER": "own", "HEADRACE_SIMILARITY": "1",
         "HEADRACE_DEVICE": "cpu", "HEADRACE_COMPUTE_TYPE": "int8",
     }  # fmt: skip
@@ -82,7 +82,7 @@ def test_everything_that_is_wrong_is_told_at_once():
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("LEASE", "soon"), ("LEASE", "nan"), ("QUANTUM", "inf"), ("LEASE", "0"), ("GROUP_SIZE", "1.5"),
+    [("LEASE", "soon"), ("LEASE", "nan"), ("QUANTUM", "inf"), ("LEASE", "0"), ("MAX_ATTEMPTS", "1.5"),
      ("MAX_ACTIVE", "-1"), ("DEVICE", "tpu"), ("MAX_ERROR", "1"), ("MAX_ERROR", "0"), ("AUDIT_SHARE", "1.1"),
      ("AUDIT_SHARE", "few"), ("AUDIT_SHARE", "-1"), ("AUDIT_SHARE", "nan")],
 )  # fmt: skip
@@ -94,9 +94,7 @@ def test_a_wrong_value_is_refused_by_name(name, text):
 @pytest.mark.parametrize(
     ("name", "text", "wanted"),
     [("LEASE", "0.05", "a number from 0.1 to 86,400"), ("LEASE", "90000", "a number from 0.1 to 86,400"),
-     ("GROUP_SIZE", "20000", "a whole number from 1 to 10,000"),
      ("MAX_ATTEMPTS", "40000", "a whole number from 1 to 10,000"),
-     ("MAX_CRASHES", "9000", "a whole number from 1 to 1,000"),
      ("RETENTION", "1e20", "a number above 0 and up to 3,153,600,000"),
      ("MAX_ACTIVE", "9" * 20, "a whole number above 0 and up to 3,153,600,000")],
 )  # fmt: skip

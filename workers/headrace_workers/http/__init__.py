@@ -15,7 +15,7 @@ To add a resource: a file with a `router` (an `APIRouter`) in its feature's `api
 - Errors are raised, `Refusal` or any HeadraceError, and told in the shape of the path's family: OpenAI's, or for the
   paths in `errors.NATIVE` problem+json.
 - A body of JSON is read by `await json_object(request)`: bounded in bytes, before anybody reads it, and in depth.
-  Paths that take more than `HEADRACE_MAX_BODY` name their own bound in `bodies.BODY_BYTES`.
+  Paths that take more than `GatewaySettings.max_body` name their own bound in `bodies.BODY_BYTES`.
 - `await services.admission.submit(caller, jobs)` admits jobs. generation's `ends_of(...)` waits for their
   ends, and cancels them when the client hangs up. `services.waiter.ends(...)` waits alone.
 - A feature's own part is `services.of(ItsClass)`.

@@ -18,7 +18,7 @@ from headrace_workers.http.errors import Refusal, Why
 from headrace_workers.http.openai import NO_OBJECT
 from headrace_workers.http.routes import Guarded
 
-# Paths that take another size than HEADRACE_MAX_BODY, with all below them; the longest that fits counts.
+# Paths that take another size than `GatewaySettings.max_body`, with all below them; the longest that fits counts.
 BODY_BYTES: Final[dict[str, int]] = {}
 HEAD_BYTES: Final = 32_768  # of the request line and all headers
 GRACE_SECONDS = 60.0  # that may be waited in vain

@@ -75,21 +75,10 @@ class GatewaySettings(Variables):
         read_by="gateways",
         ge=0,
     )
-    max_body: int = number(
-        8_388_608, "Bytes of a request's body, where its path has no bound of its own.", read_by="gateways"
-    )
-    max_queue_age: float = number(
-        600.0,
-        "Seconds that the next interactive job of a queue may have waited before more jobs for it are refused with "
-        "429.",
-        read_by="gateways",
-    )
-    max_answer_wait: float = number(
-        300.0,
-        "Seconds that a request of an OpenAI client waits for its answer, where the client does not say. Then it gets "
-        "504 with the job's id.",
-        read_by="gateways",
-    )
+    max_body: int = 8_388_608  # bytes of a request's body, where its path has no bound of its own
+    # Seconds that the next interactive job of a queue may have waited before more jobs for it are refused with 429.
+    max_queue_age: float = 600.0
+    max_answer_wait: float = 300.0  # seconds that a request of an OpenAI client waits, where the client does not say
     public_url: Annotated[str, AfterValidator(lambda url: url.rstrip("/"))] = variable(
         "",
         "The gateway's address as its clients reach it. Links in webhooks and in evals begin with it, and the console "
@@ -123,18 +112,13 @@ class Settings(Variables):
         "Seconds that a group of bulk work may keep a slot of a worker. Interactive work has one slot more.",
         read_by="workers",
     )
-    group_size: int = number(64, "Most steps of one group.", read_by="bridges", ge=1, le=10_000)
+    group_size: int = 64  # most steps of one group
     max_attempts: int = number(
         8, "Runs of one step before a transient failure is final.", read_by="workers", ge=1, le=10_000
     )
-    max_crashes: int = number(
-        3,
-        "Deaths of a worker that ran one job alone, before the job is poison. An evaluation or a batch fails after as "
-        "many deaths of a bridge that read its rows, or its input at the same line.",
-        read_by="bridges",
-        ge=1,
-        le=1_000,
-    )
+    # Deaths of a worker that ran one job alone, before the job is poison. An evaluation or a batch fails after as many
+    # deaths of a bridge that read its rows, or its input at the same line.
+    max_crashes: int = 3
     max_active: int = number(
         200_000,
         "Jobs in the ledger before ingest pauses and gateways refuse more. All batches together have half of it.",

@@ -9,8 +9,8 @@ from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.sql import paging
 from headrace_workers.core.sql.database import writing
+from headrace_workers.features.evals import store
 from headrace_workers.features.evals.store import (
-    EvalBounds,
     Evals,
     Judged,
     NewEval,
@@ -26,17 +26,17 @@ from headrace_workers.features.webhooks.store.webhooks import Webhooks
 LOST = {"error": "lost"}
 
 
-def create(ledger, name, tenant="a", **bounds):
+def create(ledger, name, tenant="a"):
     new = NewEval(
         id=name, tenant=tenant, name=f"name of {name}", data_source_config='{"d":1}', testing_criteria='["t"]',
         metadata='{"m":"1"}',
     )  # fmt: skip
-    return ledger.of(Evals).create(new, EvalBounds(**bounds))
+    return ledger.of(Evals).create(new)
 
 
-def start(ledger, name, of, tenant="a", **bounds):
+def start(ledger, name, of, tenant="a"):
     new = NewRun(id=name, name=f"name of {name}", data_source='{"s":2}', metadata='{"k":"2"}')
-    return ledger.of(Evals).start(of, tenant, new, EvalBounds(**bounds))
+    return ledger.of(Evals).start(of, tenant, new)
 
 
 @pytest.fixture
@@ -289,14 +289,16 @@ def test_what_was_removed_is_forgotten_bit_by_bit(ledger, runs):
 # -- bounds
 
 
-def test_bounds_count_what_is_the_tenants_own(ledger, runs):
-    create(ledger, "eval_3", evals=2, bytes=1_000)
+def test_bounds_count_what_is_the_tenants_own(ledger, runs, monkeypatch):
+    monkeypatch.setattr(store, "_MOST_EVALS", 2)
+    monkeypatch.setattr(store, "_MOST_RUNS", 2)
+    create(ledger, "eval_3")
     with pytest.raises(TooManyEvals) as told:
-        create(ledger, "eval_4", evals=2)
-    assert str(told.value) == ("the tenant a has 2 evals, and may have 2 (HEADRACE_MAX_EVALS): delete some")
-    start(ledger, "run_3", "eval_1", runs=2)
+        create(ledger, "eval_4")
+    assert str(told.value) == ("the tenant a has 2 evals, and may have 2: delete some")
+    start(ledger, "run_3", "eval_1")
     with pytest.raises(TooManyEvals) as told:
-        start(ledger, "run_4", "eval_1", runs=2)
+        start(ledger, "run_4", "eval_1")
     assert str(told.value) == (
         "the tenant a has 2 runs of evals that have not ended, and may have 2 at a time: "
         "wait for one to end, or cancel one"
@@ -305,19 +307,23 @@ def test_bounds_count_what_is_the_tenants_own(ledger, runs):
         select(RUNS.c.bytes).where(RUNS.c.tenant == "a")
     ))  # fmt: skip
     size = sum(row.bytes for row in kept)
-    ledger.of(Evals).check_bytes("a", size + 1)
+    monkeypatch.setattr(store, "_MOST_EVALS", 3)
+    monkeypatch.setattr(store, "_MOST_RUNS", 3)
+    monkeypatch.setattr(store, "_MOST_BYTES", size + 1)
+    ledger.of(Evals).check_bytes("a")
+    monkeypatch.setattr(store, "_MOST_BYTES", size)
     for refused in (
-        lambda: ledger.of(Evals).check_bytes("a", size),
-        lambda: create(ledger, "eval_4", bytes=size),
-        lambda: start(ledger, "run_4", "eval_1", bytes=size),
+        lambda: ledger.of(Evals).check_bytes("a"),
+        lambda: create(ledger, "eval_4"),
+        lambda: start(ledger, "run_4", "eval_1"),
     ):
         with pytest.raises(TooManyEvals) as told:
             refused()
         assert str(told.value) == (
-            f"evals of the tenant a and their runs keep {size:,} bytes, and may keep {size:,} "
-            "(HEADRACE_MAX_EVAL_BYTES): delete runs or evals that are not needed any more"
+            f"evals of the tenant a and their runs keep {size:,} bytes, and may keep {size:,}: "
+            "delete runs or evals that are not needed any more"
         )
-    ledger.of(Evals).check_bytes("nobody", 1)
+    ledger.of(Evals).check_bytes("nobody")
 
 
 @pytest.mark.parametrize("newest", [False, True])

@@ -5,8 +5,8 @@ import pytest
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.sql.database import alone, writing
+from headrace_workers.features.evals import store
 from headrace_workers.features.evals.store import (
-    EvalBounds,
     Evals,
     NewEval,
     NewItem,
@@ -30,16 +30,17 @@ def run(ledger):
     return ledger.of(Evals).run("eval_1", "evalrun_1", "a")
 
 
-def test_two_at_one_moment_do_not_both_have_the_last_place(ledger, run):
+def test_two_at_one_moment_do_not_both_have_the_last_place(ledger, run, monkeypatch):
     said = {"name": "", "data_source_config": "{}", "metadata": "{}", "testing_criteria": "[]"}
-    two = EvalBounds(evals=2, runs=2)
+    monkeypatch.setattr(store, "_MOST_EVALS", 2)
+    monkeypatch.setattr(store, "_MOST_RUNS", 2)
 
     def make(number):
-        ledger.of(Evals).create(NewEval(id=f"eval_{number}", tenant="a", **said), two)
+        ledger.of(Evals).create(NewEval(id=f"eval_{number}", tenant="a", **said))
 
     def start(number):
         return ledger.of(Evals).start(
-            "eval_1", "a", NewRun(id=f"evalrun_{number}", name="", data_source="{}", metadata="{}"), two
+            "eval_1", "a", NewRun(id=f"evalrun_{number}", name="", data_source="{}", metadata="{}")
         )
 
     for one_more in (make, start):
@@ -49,13 +50,13 @@ def test_two_at_one_moment_do_not_both_have_the_last_place(ledger, run):
         assert all(isinstance(end.exception(), TooManyEvals | None) for end in ends)
 
 
-def test_who_counts_waits_for_who_writes(ledger):
+def test_who_counts_waits_for_who_writes(ledger, monkeypatch):
     said = {"name": "", "data_source_config": "{}", "metadata": "{}", "testing_criteria": "[]"}
-    one = EvalBounds(evals=1)
+    monkeypatch.setattr(store, "_MOST_EVALS", 1)
     with ThreadPoolExecutor(1) as pool:
         with writing(ledger.engine) as tx:
             alone(tx, "evals of a")
-            waits = pool.submit(ledger.of(Evals).create, NewEval(id="eval_2", tenant="a", **said), one)
+            waits = pool.submit(ledger.of(Evals).create, NewEval(id="eval_2", tenant="a", **said))
             assert not wait([waits], timeout=0.5).done
             tx.execute(EVALS.insert().values(id="eval_1", tenant="a", created_at=0, updated_at=0, **said))
         with pytest.raises(TooManyEvals):

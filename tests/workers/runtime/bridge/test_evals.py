@@ -16,6 +16,7 @@ from headrace_workers.features.batches.store.batches import DONE
 from headrace_workers.features.batches.store.outputs import Anew
 from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.tables import BATCHES
+from headrace_workers.features.evals import store
 from headrace_workers.features.evals.duty import EvalRuns
 from headrace_workers.features.evals.eval_plan import EvalPlan
 from headrace_workers.features.evals.store import Evals, NewEval, NewRun
@@ -58,11 +59,11 @@ def files_of(ledger: Ledger, folder: Path) -> Files:
     return Files(ledger.of(StoredFiles), Store.at(str(folder / "files")))
 
 
-def duty(ledger: Ledger, files: Files, name: str = "bridge", most_bytes: int = 0) -> EvalRuns:
+def duty(ledger: Ledger, files: Files, name: str = "bridge") -> EvalRuns:
     clock = SystemClock()
     return EvalRuns(
         ledger=ledger, files=files, bridge=name, clock=clock, incidents=IncidentReporter(ledger, name, clock),
-        keep=60.0, most_bytes=most_bytes,
+        keep=60.0,
     )  # fmt: skip
 
 
@@ -177,18 +178,21 @@ def test_a_beginning_that_is_left_leaves_no_file(ledger: Ledger, tmp_path: Path)
     assert ledger.of(Evals).count(run.number, None) == 3_000
 
 
-def test_a_run_that_goes_beyond_what_its_tenant_may_keep_fails(ledger: Ledger, tmp_path: Path):
+def test_a_run_that_goes_beyond_what_its_tenant_may_keep_fails(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(store, "_MOST_BYTES", 100_000)
     rows = [json.dumps({"item": {"x": "1" * 100}}) for _ in range(1_500)]
     ledger.of(Evals).cancel("eval_1", "evalrun_1", "a")
     with_run(ledger, tmp_path, rows, "2")
     with_run(ledger, tmp_path, rows[:2], "3", tenant="b")
-    bridge = duty(ledger, files_of(ledger, tmp_path), most_bytes=100_000)
+    bridge = duty(ledger, files_of(ledger, tmp_path))
     for _ in range(2):
         bridge.once(lambda _: None)
     failed, other = (ledger.of(Evals).run(f"eval_{n}", f"evalrun_{n}", t) for n, t in (("2", "a"), ("3", "b")))
     assert (failed.state, other.state) == ("failed", "in_progress")
     assert failed.reason.startswith("evals of the tenant a and their runs keep 1")
-    assert "bytes, and may keep 100,000 (HEADRACE_MAX_EVAL_BYTES): delete runs or evals" in failed.reason
+    assert "bytes, and may keep 100,000: delete runs or evals" in failed.reason
 
 
 def stored(folder: Path) -> set[str]:

@@ -385,7 +385,7 @@ class BatchDuty:
 
 def _crashed(count: int, line: int) -> str:
     return (
-        f"the bridge ended {count} times while it read on after line {line:,} (HEADRACE_MAX_CRASHES): its log says "
+        f"the bridge ended {count} times while it read on after line {line:,}: its log says "
         "where; the lines after that one are in the error file, and `headrace batch retry-failed` runs them again"
     )
 

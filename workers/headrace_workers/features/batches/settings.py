@@ -15,8 +15,4 @@ class BatchSettings(Variables):
         "Seconds that batches are remembered after their end, and their files kept.",
         read_by="bridges, gateways and `headrace batch`",
     )
-    batch_window: int = number(
-        20_000,
-        "Lines of one batch that are under way at a time. All batches together have half of `HEADRACE_MAX_ACTIVE`.",
-        read_by="bridges",
-    )
+    batch_window: int = 20_000  # lines of one batch that are under way at a time

@@ -29,11 +29,7 @@ class CacheSettings(Variables):
         read_by="bridges",
         ge=0,
     )
-    max_wait: float = number(
-        120.0,
-        "Seconds that a job waits for another job that makes the same answer; then it makes its own.",
-        read_by=_READ_BY,
-    )
+    max_wait: float = 120.0  # seconds that a job waits for another job that makes the same answer
     # Above 1 nothing would be served.
     similarity: float = number(
         0.8,
@@ -64,12 +60,7 @@ class CacheSettings(Variables):
         "`headrace bench cache FILE --verify MODEL`.",
         read_by="bridges, workers and gateways",
     )
-    verify_time: float = number(
-        5.0,
-        "Seconds that the verifier may take for the questions of a group. If it takes longer or fails, nothing is "
-        "served by likeness.",
-        read_by="workers",
-    )
+    verify_time: float = 5.0  # seconds that the verifier may take for the questions of a group
     audit_share: float = number(
         0.05,
         "Share of the answers served by likeness that is generated again and compared, and of the answers nearly "

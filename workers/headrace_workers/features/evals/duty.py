@@ -22,7 +22,6 @@ from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.evals.eval_plan import EvalPlan, Row, error_of, item_text
 from headrace_workers.features.evals.run_state import CANCELED, CANCELING, COMPLETED, ERROR, FAILED, Tally, status_of
-from headrace_workers.features.evals.settings import EvalSettings
 from headrace_workers.features.evals.store import Evals, Judged, NewItem, ReadBefore, TooManyEvals
 from headrace_workers.features.files.file_service import Files, Piecewise, files_in
 from headrace_workers.features.files.object_store import NoSuchObject, StoreUnavailable
@@ -52,15 +51,12 @@ class Beginning:
     about its files; TooManyRows, TooManyEvals.
     """
 
-    def __init__(
-        self, *, ledger: Ledger, files: Files, run: LedgerRow[Any], plan: EvalPlan, keep: float, most_bytes: int
-    ) -> None:
+    def __init__(self, *, ledger: Ledger, files: Files, run: LedgerRow[Any], plan: EvalPlan, keep: float) -> None:
         self.plan = plan
         self.count = 0  # rows until now
         self.tenant: str = run.tenant
         self._ledger = ledger
         self._run = run
-        self._most_bytes = most_bytes
         self._stream = text_of(files.open(json.loads(run.data_source)["source"]["id"]))
         self._rows = read_on(self._stream, _LONGEST_ROW)
         self._file = Piecewise(files, tenant=run.tenant, purpose=PURPOSE, name=f"{run.id}.jsonl", keep=keep)
@@ -73,7 +69,7 @@ class Beginning:
         """Read a bounded part, and write its rows down; whether there is more. `goes_on` hears of each part that is
         written, and of the end of the turn: lines may be empty, or read over.
         """
-        self._ledger.of(Evals).check_bytes(self.tenant, self._most_bytes)
+        self._ledger.of(Evals).check_bytes(self.tenant)
         until, size = self.count + _ROWS_AT_ONCE, 0
         for read in self._rows:
             if read.number > MOST_LINES:
@@ -143,9 +139,7 @@ _FAULTS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, 
 
 
 class EvalRuns:
-    """The runs of a ledger. Belongs to the thread that calls `once`. `keep` is in seconds, `most_bytes` the limit of
-    one tenant's evals (0: none).
-    """
+    """The runs of a ledger. Belongs to the thread that calls `once`. `keep` is in seconds."""
 
     def __init__(
         self,
@@ -156,7 +150,6 @@ class EvalRuns:
         clock: Clock,
         incidents: IncidentReporter,
         keep: float,
-        most_bytes: int = 0,
         max_crashes: int = 3,
     ) -> None:
         self._ledger = ledger
@@ -164,7 +157,6 @@ class EvalRuns:
         self._clock = clock
         self._incidents = incidents
         self._keep = keep
-        self._most_bytes = most_bytes
         self._begun: dict[int, Beginning] = {}
         self._rates = LiveRates(ledger=ledger, bridge=bridge, clock=clock)
         self._crashes = Crashes(ledger.of(Evals).add_crashes, max_crashes)
@@ -307,9 +299,7 @@ class EvalRuns:
             return None
         if (plan := self._plan(run, ring)) is None:
             return None
-        beginning = Beginning(
-            ledger=self._ledger, files=self._files, run=run, plan=plan, keep=self._keep, most_bytes=self._most_bytes
-        )
+        beginning = Beginning(ledger=self._ledger, files=self._files, run=run, plan=plan, keep=self._keep)
         self._begun[run.number] = beginning
         return beginning
 
@@ -402,7 +392,7 @@ class EvalRuns:
 
 def _crashed(count: int) -> str:
     return (
-        f"the bridge ended {count} times while it read the rows of this run (HEADRACE_MAX_CRASHES): its log says "
+        f"the bridge ended {count} times while it read the rows of this run: its log says "
         "where; start the run again with other rows, or when that is mended"
     )
 
@@ -438,6 +428,5 @@ def duty_of(bridge: BridgeParts) -> EvalRuns:
         clock=bridge.clock,
         incidents=bridge.incidents,
         keep=settings.of(BatchSettings).files_retention,
-        most_bytes=settings.of(EvalSettings).max_eval_bytes,
         max_crashes=settings.max_crashes,
     )

@@ -11,7 +11,6 @@ if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
     from sqlalchemy import Connection, Table
 
-    from headrace_workers.core.environment import Variables
     from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty
 
 EVALS_READ: Final = Scope("evals:read")
@@ -36,12 +35,6 @@ def _duty(bridge: "BridgeParts") -> "FeatureDuty":
     return duty_of(bridge)
 
 
-def _settings() -> "Sequence[type[Variables]]":
-    from headrace_workers.features.evals.settings import EvalSettings
-
-    return (EvalSettings,)
-
-
 def _tables() -> "Sequence[Table]":
     from headrace_workers.core.tables import tables_in
     from headrace_workers.features.evals import tables
@@ -59,6 +52,5 @@ FEATURE = Feature(
     ),
     scopes=(EVALS_READ, EVALS_WRITE),
     duties={"evals": _duty},
-    settings=_settings,
     extensions=(FILE_REWRITTEN.by(_read_again),),
 )

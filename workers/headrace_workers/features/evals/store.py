@@ -28,49 +28,40 @@ class TooManyEvals(HeadraceError):
     category = Category.QUOTA
 
 
-@dataclass(frozen=True, slots=True)
-class EvalBounds:
-    """Limits of a tenant: its evals, its runs that have not ended, and the bytes of both with the results of items."""
-
-    evals: int = 0
-    runs: int = 0
-    bytes: int = 0
+# Limits of a tenant.
+_MOST_EVALS = 1_000
+_MOST_RUNS = 20  # that have not ended
+_MOST_BYTES = 5_000_000_000  # of evals and runs, with their rows and results
 
 
-def check_eval(connection: Connection, tenant: str, bounds: EvalBounds) -> None:
+def check_eval(connection: Connection, tenant: str) -> None:
     """Raise TooManyEvals unless the tenant may have one more eval."""
-    there = _count(connection, EVALS, EVALS.c.tenant == tenant) if bounds.evals else 0
-    if bounds.evals and there >= bounds.evals:
-        raise TooManyEvals(
-            f"the tenant {tenant} has {there:,} evals, and may have {bounds.evals:,} (HEADRACE_MAX_EVALS): delete some"
-        )
-    check_bytes(connection, tenant, bounds.bytes)
+    if (there := _count(connection, EVALS, EVALS.c.tenant == tenant)) >= _MOST_EVALS:
+        raise TooManyEvals(f"the tenant {tenant} has {there:,} evals, and may have {_MOST_EVALS:,}: delete some")
+    check_bytes(connection, tenant)
 
 
-def check_run(connection: Connection, tenant: str, bounds: EvalBounds) -> None:
+def check_run(connection: Connection, tenant: str) -> None:
     """Raise TooManyEvals unless the tenant may have one more run under way."""
-    there = _count(connection, RUNS, RUNS.c.tenant == tenant, IS_OPEN) if bounds.runs else 0
-    if bounds.runs and there >= bounds.runs:
+    if (there := _count(connection, RUNS, RUNS.c.tenant == tenant, IS_OPEN)) >= _MOST_RUNS:
         raise TooManyEvals(
-            f"the tenant {tenant} has {there:,} runs of evals that have not ended, and may have {bounds.runs:,} "
+            f"the tenant {tenant} has {there:,} runs of evals that have not ended, and may have {_MOST_RUNS:,} "
             "at a time: wait for one to end, or cancel one"
         )
-    check_bytes(connection, tenant, bounds.bytes)
+    check_bytes(connection, tenant)
 
 
-def check_bytes(connection: Connection, tenant: str, most: int) -> None:
+def check_bytes(connection: Connection, tenant: str) -> None:
     """Raise TooManyEvals unless the tenant may keep more bytes."""
-    if not most:
-        return
     of_evals = select(func.coalesce(func.sum(EVALS.c.bytes), 0)).where(EVALS.c.tenant == tenant)
     of_runs = select(func.coalesce(func.sum(RUNS.c.bytes), 0)).where(
         RUNS.c.tenant == tenant, RUNS.c.removed_at.is_(None)
     )
     kept = int(connection.execute(of_evals).scalar_one()) + int(connection.execute(of_runs).scalar_one())
-    if kept >= most:
+    if kept >= _MOST_BYTES:
         raise TooManyEvals(
-            f"evals of the tenant {tenant} and their runs keep {kept:,} bytes, and may keep {most:,} "
-            "(HEADRACE_MAX_EVAL_BYTES): delete runs or evals that are not needed any more"
+            f"evals of the tenant {tenant} and their runs keep {kept:,} bytes, and may keep {_MOST_BYTES:,}: "
+            "delete runs or evals that are not needed any more"
         )
 
 
@@ -236,7 +227,6 @@ def forget_items(connection: Connection) -> bool:
     return True
 
 
-_NO_BOUNDS: Final = EvalBounds()
 _LARGE_OF_EVALS: Final = (EVALS.c.data_source_config, EVALS.c.testing_criteria, EVALS.c.metadata)
 _LARGE_OF_RUNS: Final = (RUNS.c.testing_criteria, RUNS.c.data_source, RUNS.c.metadata, RUNS.c.tally)
 _LARGE_OF_ITEMS: Final = (ITEMS.c.item, ITEMS.c.sample, ITEMS.c.results)
@@ -273,11 +263,11 @@ class NewRun:
 class Evals(LedgerStore):
     """The evals of one ledger. Thread-safe. Unavailable when the database does not answer."""
 
-    def create(self, new: NewEval, bounds: EvalBounds = _NO_BOUNDS) -> Row[Any]:
+    def create(self, new: NewEval) -> Row[Any]:
         """Add an eval, and return its row. Raise TooManyEvals at a limit."""
         with writing(self._engine) as tx:
             alone(tx, _counted(new.tenant))
-            check_eval(tx, new.tenant, bounds)
+            check_eval(tx, new.tenant)
             now, values = clock(tx), asdict(new)
             tx.execute(EVALS.insert().values(**values, created_at=now, updated_at=now, bytes=_size(values)))
             return tx.execute(select(EVALS).where(EVALS.c.id == new.id)).one()
@@ -317,11 +307,11 @@ class Evals(LedgerStore):
 
     check_run = reads(check_run)
 
-    def start(self, eval_id: str, tenant: str, new: NewRun, bounds: EvalBounds = _NO_BOUNDS) -> Row[Any] | None:
+    def start(self, eval_id: str, tenant: str, new: NewRun) -> Row[Any] | None:
         """Add a run, which a bridge begins; return its row, or None if the eval is gone. TooManyEvals at a limit."""
         with writing(self._engine) as tx:
             alone(tx, _counted(tenant))
-            check_run(tx, tenant, bounds)
+            check_run(tx, tenant)
             of = _eval(tx, eval_id, tenant)
             if of is None:
                 return None

@@ -62,7 +62,6 @@ def load(settings: Settings, alias: str, *, needs_logprobs: bool = False) -> Gen
         device=settings.of(GenerationSettings).device,
         compute_type=settings.of(GenerationSettings).compute_type,
         inter_threads=settings.of(GenerationSettings).inter_threads,
-        prefix_tokens=settings.of(GenerationSettings).prefix_tokens,
         redis=settings.redis,
         prefix=settings.kafka.prefix,
     )

@@ -4,7 +4,6 @@ from typing import ClassVar
 
 from headrace_workers.core.environment import Variables, number, variable
 from headrace_workers.models.engines.engine import Device
-from headrace_workers.models.engines.prefixes import MOST_TOKENS
 
 _READ_BY = "workers that run a model"
 
@@ -25,12 +24,4 @@ class GenerationSettings(Variables):
         None,
         "Generations side by side in one worker, and threads of one that tunes. Unset: as many as there are cores.",
         read_by="workers",
-    )
-    prefix_tokens: int = number(
-        MOST_TOKENS,
-        "Tokens of [system prompts that many jobs share](how-to/run-a-large-file.md#share-one-system-prompt) that a "
-        "model's worker keeps computed until it ends, of all together: 0.14 MB each for SmolLM2, 0.5 MB for a model of "
-        "7 billion parameters in float16. 0: each prompt is read whole.",
-        read_by=_READ_BY,
-        ge=0,
     )

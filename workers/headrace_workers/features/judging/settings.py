@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from headrace_workers.core.environment import Variables, number, variable
+from headrace_workers.core.environment import Variables, variable
 
 
 class JudgingSettings(Variables):
@@ -17,9 +17,4 @@ class JudgingSettings(Variables):
         "cross-encoder or NLI model. Measure it first, with `headrace bench groundedness FILE --verify MODEL`.",
         read_by="bridges, workers and gateways",
     )
-    grounded_verify_time: float = number(
-        60.0,
-        "Seconds that the verifier may take for the answers of a group. The rules of `grounded` stand for sentences "
-        "that it has not answered by then.",
-        read_by="workers",
-    )
+    grounded_verify_time: float = 60.0  # seconds that the verifier may take for the answers of a group

@@ -28,8 +28,4 @@ class KnowledgeSettings(Variables):
         "[a reranker](explanation/retrieval.md#a-reranker).",
         read_by=_READ_BY,
     )
-    rerank_time: float = number(
-        2.0,
-        "Seconds that the reranker may take for one question; then passages stay in the order of the search.",
-        read_by=_READ_BY,
-    )
+    rerank_time: float = 2.0  # seconds that the reranker may take for one question

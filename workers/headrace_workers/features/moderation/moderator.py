@@ -368,7 +368,7 @@ class BoundedModerator:
         answer.add_done_callback(back)
 
     def _late(self) -> HeadraceError:
-        return Unavailable(f"moderation came to no end within {self._seconds:g} s (HEADRACE_DETECTOR_TIME); it is held")
+        return Unavailable(f"moderation came to no end within {self._seconds:g} s; it is held")
 
 
 def _work(hand: "queue.SimpleQueue[_Call]") -> None:

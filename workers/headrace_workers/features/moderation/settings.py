@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.core.environment import Variables, number, parsed, secret, variable
+from headrace_workers.core.environment import Variables, parsed, secret, variable
 
 _READ_BY = "workers that moderate"
 
@@ -42,12 +42,7 @@ class ModerationSettings(Variables):
         "for it, too.",
         read_by="bridges, workers and gateways",
     )
-    detector_time: float = number(
-        10.0,
-        "Seconds that moderation may take for a group of texts, and one more for each 10,000 characters; then they are "
-        "held.",
-        read_by=_READ_BY,
-    )
+    detector_time: float = 10.0  # seconds for a group of texts, and one more for each 10,000 characters
     moderation_key: Annotated[str | None, parsed(_key)] = secret(
         None,
         "The key of the endpoint that the moderation policy "

@@ -49,7 +49,7 @@ from headrace_workers.models.engines.labels import (
     unspoken,
 )
 from headrace_workers.models.engines.logits import SeededRow
-from headrace_workers.models.engines.prefixes import MOST_TOKENS, Beginning, Prefixes
+from headrace_workers.models.engines.prefixes import Beginning, Prefixes
 from headrace_workers.models.engines.prompts import InvalidTemplate, Prompts, check_vocabulary, end_ids
 from headrace_workers.models.engines.slots import IDLE_MEMORY, Slots
 from headrace_workers.models.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
@@ -77,15 +77,13 @@ T = TypeVar("T")
 class CTranslate2Generator:
     """A loaded model. Thread-safe: calls from several threads share the weights and the engine's own threads."""
 
-    def __init__(
-        self, card: ModelCard, folder: Path, placement: Placement, prompts: Prompts, prefix_tokens: int = MOST_TOKENS
-    ) -> None:
+    def __init__(self, card: ModelCard, folder: Path, placement: Placement, prompts: Prompts) -> None:
         self._card = card
         self._placement = placement
         self._prompts = prompts
         self._tokenizer = prompts.tokenizer
         self._decode = _decoder(prompts.tokenizer)
-        self._prefixes = Prefixes(prompts.beginning, most_tokens=prefix_tokens)
+        self._prefixes = Prefixes(prompts.beginning)
         check_vocabulary(folder, prompts.tokenizer)
         self._end_ids = end_ids(folder, prompts.tokenizer)
         self._vocabulary_size = prompts.tokenizer.get_vocab_size(with_added_tokens=True)
@@ -111,12 +109,8 @@ class CTranslate2Generator:
         inter_threads: int | None = None,
         device: Device = "auto",
         compute_type: str | None = None,
-        prefix_tokens: int = MOST_TOKENS,
     ) -> Self:
-        """Load the model in a folder with a `model.toml`; ConfigurationError when it, or the machine, cannot do it.
-
-        `prefix_tokens` bounds what it keeps of that prompts begin with: see `prefixes`.
-        """
+        """Load the model in a folder with a `model.toml`; ConfigurationError when it, or the machine, cannot do it."""
         card = read_card(folder)
         machine = Machine(
             cores=available_cores(),
@@ -128,7 +122,7 @@ class CTranslate2Generator:
         )
         keep_freed_memory()
         try:
-            generator = cls(card, folder, placement, Prompts.load(folder, card), prefix_tokens)
+            generator = cls(card, folder, placement, Prompts.load(folder, card))
         except HeadraceError:
             raise
         except Exception as error:  # the library raises RuntimeError for files that it refuses

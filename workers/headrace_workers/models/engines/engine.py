@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.environment import environment
 from headrace_workers.models import ENGINES
-from headrace_workers.models.engines.prefixes import MOST_TOKENS
 
 if TYPE_CHECKING:
     from headrace_workers.models.registry import ModelCard
@@ -125,14 +124,13 @@ class LoadOptions:
     """Settings of this process for a model that it loads. An engine ignores those that mean nothing to it.
 
     `inter_threads` is how many batches run at once (all cores when absent); `compute_type` overrides the choice of
-    number format; `prefix_tokens` bounds the tokens of shared prompt prefixes that are kept. `redis` is where workers
+    number format. `redis` is where workers
     share the rates of a provider's key, under names that begin with `prefix`.
     """
 
     inter_threads: int | None = None
     device: Device = "auto"
     compute_type: str | None = None
-    prefix_tokens: int = MOST_TOKENS
     redis: str | None = None
     prefix: str = ""
 

@@ -25,7 +25,6 @@ def _ctranslate2(_card: ModelCard, folder: Path, options: LoadOptions) -> Genera
         inter_threads=options.inter_threads,
         device=options.device,
         compute_type=options.compute_type,
-        prefix_tokens=options.prefix_tokens,
     )
 
 

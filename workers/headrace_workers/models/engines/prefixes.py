@@ -81,7 +81,9 @@ class Prefixes:
     `most_tokens` of all are kept, 0: nothing is shared.
     """
 
-    def __init__(self, begin: Callable[[tuple[Message, ...], Offer], tuple[str, ...]], *, most_tokens: int) -> None:
+    def __init__(
+        self, begin: Callable[[tuple[Message, ...], Offer], tuple[str, ...]], *, most_tokens: int = MOST_TOKENS
+    ) -> None:
         self._begin = begin
         self._most_tokens = most_tokens
         self._lock = threading.Lock()

@@ -29,8 +29,7 @@ from headrace_workers.features.evals.data_source import Asks, data_source_of
 from headrace_workers.features.evals.eval_plan import EvalPlan, item_schema_of, models_of, reads_sample
 from headrace_workers.features.evals.feature import EVALS_READ, EVALS_WRITE
 from headrace_workers.features.evals.graders import graders_of
-from headrace_workers.features.evals.settings import EvalSettings
-from headrace_workers.features.evals.store import EvalBounds, Evals, NewEval, NewRun
+from headrace_workers.features.evals.store import Evals, NewEval, NewRun
 from headrace_workers.features.evals.templates import SAMPLED
 from headrace_workers.features.files.api import file_of, stored
 from headrace_workers.features.files.file_service import Files, new_id
@@ -42,8 +41,6 @@ from headrace_workers.http.paging import PAGE, After, Limit, Order
 from headrace_workers.http.services import Services, Wired
 from headrace_workers.models.structured.schemas import check_format
 from headrace_workers.runtime.settings import GatewaySettings
-
-_MAX_RUNS = 20  # of a tenant, that have not ended
 
 router = APIRouter(tags=["evals"], route_class=JSONRoute)
 
@@ -69,7 +66,7 @@ async def create(caller: Writes, services: Wired, wanted: NewEvalBody) -> EvalSh
         metadata=json.dumps(wanted.metadata or {}),
     )
     try:
-        return EvalShape.of(await services.ask(services.ledger.of(Evals).create, new, bounds_of(services)))
+        return EvalShape.of(await services.ask(services.ledger.of(Evals).create, new))
     except LedgerOutage as error:  # it may be there all the same: a second try would be a second eval
         raise LedgerOutage(str(error), should_retry=False) from error
 
@@ -143,12 +140,6 @@ def check_models(services: Services, tenant: str, named: Mapping[str, str]) -> N
             raise Refused(f"{place}: {found}", status=found.status, code=found.code, param=place) from error
 
 
-def bounds_of(services: Services) -> EvalBounds:
-    """Return how many evals, and how much of them, a tenant may have."""
-    settings = services.settings.of(EvalSettings)
-    return EvalBounds(settings.max_evals, _MAX_RUNS, settings.max_eval_bytes)
-
-
 def no_eval() -> Refusal:
     """Return the refusal of a request for an eval that its tenant does not have."""
     return Refusal(Why.NOT_FOUND, "this tenant has no eval of this id", param="eval_id")
@@ -172,8 +163,7 @@ async def create_run(eval_id: str, caller: Writes, services: Wired, wanted: NewR
     check_models(services, caller.tenant, models | models_of(graders))
     if source.asks is not None:
         await _check_format(services, caller, source.asks)
-    bounds = bounds_of(services)
-    await services.ask(services.ledger.of(Evals).check_run, caller.tenant, bounds)  # before a file is made for it
+    await services.ask(services.ledger.of(Evals).check_run, caller.tenant)  # before a file is made for it
     if source.content is not None:
         rows = source.content
         await asyncio.get_running_loop().run_in_executor(services.executor, _hold, plan, rows)
@@ -196,7 +186,7 @@ async def create_run(eval_id: str, caller: Writes, services: Wired, wanted: NewR
         metadata=json.dumps(wanted.metadata or {}),
     )
     try:
-        found = await services.ask(services.ledger.of(Evals).start, eval_id, caller.tenant, new, bounds)
+        found = await services.ask(services.ledger.of(Evals).start, eval_id, caller.tenant, new)
     except LedgerOutage as error:  # it may be there all the same: a second try would be a second run
         raise LedgerOutage(str(error), should_retry=False) from error
     if found is None:
