@@ -2,7 +2,7 @@
 
 The hub answers a HEAD request with the commit of the file (`X-Repo-Commit`), its SHA-256 (`X-Linked-ETag`) and its size
 (`X-Linked-Size`), and a GET request with a redirect to a store on another host. HF_ENDPOINT names a mirror of the hub.
-huggingface_hub is not used: it deletes what arrived when a download fails.
+huggingface_hub does not resume a download that failed: see docs/decisions/own-hub-download.md.
 """
 
 import fcntl
@@ -27,10 +27,8 @@ _HUB: Final = "https://huggingface.co"
 _REPOSITORY: Final = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}", re.ASCII)
 _NAME: Final = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*\.gguf", re.ASCII)
 _REVISION: Final = re.compile(r"[\w-][\w.-]{0,95}", re.ASCII)
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_SHA256: Final = re.compile(r'(?:W/)?"?([0-9a-f]{64})"?')
 _SHA256_HEADER: Final = "x-linked-etag"
-_MOST_BYTES: Final = 1_000_000_000_000
 _TRIES: Final = 3  # without a single new byte between them
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)  # of silence, not of the whole
 
@@ -125,58 +123,47 @@ def _ask(client: httpx.Client, hub: str, file: HubFile) -> tuple[HubFile, int]:
             f"the hub {hub} cannot be reached: {reason}. With a mirror, set HF_ENDPOINT; with the file at hand, use "
             "`headrace models convert FILE.gguf`"
         ) from error
-    sha256 = answer.headers.get(_SHA256_HEADER, "").removeprefix("W/").strip('"')
-    if _SHA256.fullmatch(sha256) is None:
-        sha256 = file.sha256
+    told = _SHA256.fullmatch(answer.headers.get(_SHA256_HEADER, ""))
+    sha256 = told[1] if told else file.sha256
     if file.sha256 and sha256 != file.sha256:
         raise ChecksumMismatch(
             f"the hub's {file.name} of {file.repository} has sha256 {sha256}, expected {file.sha256}; nothing was "
             "downloaded"
         )
     size = answer.headers.get("x-linked-size") or answer.headers.get("content-length", "")
-    if not sha256 or not size.isdecimal() or not 0 < int(size) <= _MOST_BYTES:
+    if not sha256 or not size.isdecimal() or not int(size):
         raise Unavailable(f"{file.url(hub)} has no SHA-256 or size in its headers: it is no hub, or no mirror of one")
-    commit = answer.headers.get("x-repo-commit", "")
-    return replace(file, revision=commit if _COMMIT.fullmatch(commit) else file.revision, sha256=sha256), int(size)
+    return replace(file, revision=answer.headers.get("x-repo-commit") or file.revision, sha256=sha256), int(size)
 
 
 def _fill(client: httpx.Client, hub: str, file: HubFile, size: int, target: FileIO, progress: Progress) -> None:
-    """Append what the file lacks, in as many requests as it takes."""
-    have = furthest = target.tell()
-    tries = 0
-    while have < size:
+    """Append the missing part of the file, in as many requests as it takes."""
+    furthest, tries = target.tell(), 0
+    while (have := target.tell()) < size:
+        problem = "the connection ended early"
         try:
-            _append(client, hub, file, size, target, progress)
-            problem = "the connection ended early"
+            with client.stream("GET", file.url(hub), headers={"Range": f"bytes={have}-"} if have else {}) as response:
+                _check_status(response, file)
+                if not response.headers.get("content-range", "").startswith(f"bytes {have}-"):
+                    target.truncate(0)  # this server always sends the whole
+                    target.seek(0)
+                for chunk in response.iter_raw():
+                    rest = memoryview(chunk)[: size - target.tell()]
+                    while rest:  # a disk that is almost full takes only a part
+                        rest = rest[target.write(rest) :]
+                    progress(f"downloading {file.name}, {size / 1e9:.1f} GB", target.tell() / size)
+                    if target.tell() == size:
+                        return
         except (httpx.HTTPError, OSError) as error:
             problem = str(error) or type(error).__name__
-        have = target.tell()
-        tries = 0 if have > furthest else tries + 1
-        furthest = max(furthest, have)
+        tries = 0 if target.tell() > furthest else tries + 1
+        furthest = max(furthest, target.tell())
         if tries == _TRIES:
             raise Unavailable(
-                f"{file.name} of {file.repository} arrived as far as byte {have:,} of {size:,}, then {problem}; the "
-                "same command goes on from there"
+                f"{file.name} of {file.repository} arrived as far as byte {target.tell():,} of {size:,}, then "
+                f"{problem}; the same command goes on from there"
             )
         time.sleep(tries)
-
-
-def _append(client: httpx.Client, hub: str, file: HubFile, size: int, target: FileIO, progress: Progress) -> None:
-    """Append what one request gives of the rest of the file, up to its size."""
-    have = target.tell()
-    with client.stream("GET", file.url(hub), headers={"Range": f"bytes={have}-"} if have else {}) as response:
-        _check_status(response, file)
-        if not response.headers.get("content-range", "").startswith(f"bytes {have}-"):
-            target.truncate(0)  # this server always sends the whole
-            have = target.seek(0)
-        for chunk in response.iter_raw():
-            rest = memoryview(chunk)[: size - have]
-            while rest:
-                written = target.write(rest)
-                rest, have = rest[written:], have + written
-            progress(f"downloading {file.name}, {size / 1e9:.1f} GB", have / size)
-            if have == size:
-                return
 
 
 def _check_status(response: httpx.Response, file: HubFile) -> None:
