@@ -22,8 +22,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.redis import RedisNames, redis_client
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.cache.semantic.question_indexes import Known
-from headrace_workers.features.cache.semantic.questions import Questions, Reached, Saved
+from headrace_workers.features.cache.semantic.questions import Known, Questions, Reached, Saved
 from headrace_workers.features.cache.store import entries
 from headrace_workers.runtime.wire.hints import Hint, HintListener, Notifier
 
@@ -44,7 +43,7 @@ from pathlib import Path
 import faiss
 import psutil
 
-from headrace_workers.features.cache.semantic.question_indexes import Known
+from headrace_workers.features.cache.semantic.questions import Known
 from headrace_workers.features.cache.semantic.questions import Saved
 
 before = psutil.Process().memory_info().rss

@@ -15,12 +15,12 @@ from sqlalchemy import text as sql
 from bench.ends import Say
 from bench.report import Report, Row, percentile, report, row, skipped
 from bench.services import Services, services
-from bench.vectors import KnownVectors, clustered, near
+from bench.vectors import KnownVectors, clustered, entries_served, lookup_of, near
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.cache.semantic.nearest import NearestQuestions, forget_read
-from headrace_workers.features.cache.semantic.question_indexes import Entry, Known, Question
-from headrace_workers.features.cache.store.answers import Answers
+from headrace_workers.features.cache.semantic.questions import Known
+from headrace_workers.features.cache.store.answers import Answers, Change
 from headrace_workers.models.embedders.embedder import Embedder
 from headrace_workers.models.embedders.load_embedder import load_embedder
 from headrace_workers.models.pull import pull
@@ -66,7 +66,7 @@ def by_likeness(size: int, count: int, embedder: Embedder, say: Say) -> list[Row
     known = Known(_DIMENSIONS)
     for start in range(0, size, _TAKEN_IN):
         numbers = range(start, min(size, start + _TAKEN_IN))
-        known.apply(Entry(number, _SCOPE, question(number), vectors[number].tobytes()) for number in numbers)
+        known.apply([Change(number, _SCOPE, question(number), vectors[number].tobytes()) for number in numbers])
     known.compact()
     chosen = np.random.default_rng(2).integers(size, size=count)
     queries = near(vectors[chosen], 0.3, 3)
@@ -77,14 +77,15 @@ def by_likeness(size: int, count: int, embedder: Embedder, say: Say) -> list[Row
     bare = faiss_alone(vectors)
 
     def look(by: NearestQuestions, texts: Sequence[str]) -> Timed:
-        return lambda place: by.nearest([Question(_SCOPE, texts[place])])
+        lookups = [lookup_of(text, _SCOPE) for text in texts]
+        return lambda place: by.nearest([lookups[place]])
 
     say(f"{count:,} look-ups among {size:,} in two wordings, in turns with FAISS alone")
     sides = []
     for now, earlier in zip(asked, before, strict=True):
         _only_these_were_asked(likeness, earlier)
         sides.append(in_turns(look(likeness, now), lambda place: bare(queries[place : place + 1]), count))
-    hits = [likeness.nearest([Question(_SCOPE, each)])[0].entry_id is not None for each in (*asked[0], *asked[1])]
+    hits = [entries_served(likeness, [lookup_of(text, _SCOPE)]) != [None] for text in (*asked[0], *asked[1])]
     say(f"{sum(hits):,} of them were hits; the first, in turns with the embedder alone")
     _only_these_were_asked(likeness, before[0])
     with_it, embedding = in_turns(look(whole, asked[0]), lambda place: embedder.embed([asked[0][place]]), count)
@@ -179,7 +180,7 @@ def _only_these_were_asked(likeness: NearestQuestions, before: Sequence[str]) ->
     """What is known was near to something before, as most of what is served was; and what is asked next is new."""
     forget_read()
     for each in before:
-        likeness.nearest([Question(_SCOPE, each)])
+        likeness.nearest([lookup_of(each, _SCOPE)])
 
 
 def _compared(

@@ -7,12 +7,14 @@ from pathlib import Path
 from bench.ends import Say
 from bench.lookup import LEAST, by_likeness, question
 from bench.report import Report, Row, report, row
-from bench.vectors import KnownVectors, clustered
+from bench.vectors import KnownVectors, clustered, entries_served, lookup_of
 from headrace_schemas import GenerationJob
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
+from headrace_workers.features.cache.semantic.lookup import Lookup
 from headrace_workers.features.cache.semantic.nearest import NearestQuestions
-from headrace_workers.features.cache.semantic.question_indexes import Entry, Known, Question
+from headrace_workers.features.cache.semantic.questions import Known
 from headrace_workers.features.cache.semantic.scope import key_of, scope_of
+from headrace_workers.features.cache.store.answers import Change
 from headrace_workers.models.embedders.load_embedder import load_embedder
 from headrace_workers.models.pull import pull
 
@@ -45,12 +47,12 @@ def across_tenants(tenants: int, lookups: int, say: Say) -> list[Row]:
     scopes = [scope_of(_job(tenant, texts[0]), _MODEL, likeness.embedder) for tenant in range(tenants)]
     for tenant, scope in enumerate(scopes):
         mine = range(tenant * each, (tenant + 1) * each)
-        known.apply(Entry(number, scope, texts[number], vectors[number].tobytes()) for number in mine)
-    own = [Question(scopes[number // each], texts[number]) for number in range(min(lookups, len(texts)))]
+        known.apply([Change(number, scope, texts[number], vectors[number].tobytes()) for number in mine])
+    own = [lookup_of(texts[number], scopes[number // each]) for number in range(min(lookups, len(texts)))]
     others = 0
     for start in range(0, lookups, _AT_ONCE):
         numbers = range(start, min(lookups, start + _AT_ONCE))
-        others += _hits(likeness, [Question(scopes[_asker(n, tenants, each)], texts[n % len(texts)]) for n in numbers])
+        others += _hits(likeness, [lookup_of(texts[n % len(texts)], scopes[_asker(n, tenants, each)]) for n in numbers])
     same = len({key_of(_job(tenant, texts[0]), _MODEL) for tenant in range(tenants)})
     return [
         row(f"hits of {lookups:,} look-ups across {tenants:,} tenants", others, "hits", at_most=0),
@@ -66,8 +68,8 @@ def _asker(number: int, tenants: int, each: int) -> int:
     return (owner + 1 + (number * 7 + turn) % (tenants - 1)) % tenants
 
 
-def _hits(likeness: NearestQuestions, asked: Sequence[Question]) -> int:
-    return sum(near.entry_id is not None for near in likeness.nearest(asked))
+def _hits(likeness: NearestQuestions, asked: Sequence[Lookup]) -> int:
+    return sum(entry_id is not None for entry_id in entries_served(likeness, asked))
 
 
 def _job(tenant: int, prompt: str) -> GenerationJob:

@@ -5,6 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace_schemas import GenerationJob
+from headrace_schemas.recall import CacheMode
+from headrace_workers.features.cache.semantic.lookup import Lookup
+from headrace_workers.features.cache.semantic.nearest import NearestQuestions
 from headrace_workers.models.embedders.embedder import Embedder
 
 
@@ -46,3 +50,16 @@ def near(rows: NDArray[np.float32], distance: float, seed: int) -> NDArray[np.fl
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     scaled: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return scaled
+
+
+def lookup_of(text: str, scope: str) -> Lookup:
+    """A look-up by likeness of a question in this scope."""
+    lookup = Lookup("", GenerationJob(model="echo", prompt=text), CacheMode.SEMANTIC)
+    lookup.scope = scope
+    return lookup
+
+
+def entries_served(likeness: NearestQuestions, lookups: Sequence[Lookup]) -> list[int | None]:
+    """The entry that each look-up would be served."""
+    likeness.nearest(lookups)
+    return [lookup.near.entry_id if lookup.near and lookup.kind == "hit" else None for lookup in lookups]

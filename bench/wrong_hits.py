@@ -21,7 +21,7 @@ from bench.analogies import download, pairs
 from bench.ends import Say
 from bench.peers import gptcache_peer
 from bench.report import Report, Row, report, row, skipped
-from bench.vectors import KnownVectors
+from bench.vectors import KnownVectors, entries_served, lookup_of
 from bench.wrong_hits_foreign import measure_foreign
 from bench.wrong_hits_held_out import free, left_out
 from bench.wrong_hits_pairs import (
@@ -37,7 +37,8 @@ from bench.wrong_hits_pairs import (
 from headrace_schemas.errors import Unavailable
 from headrace_workers.features.cache.measuring import upper_bound
 from headrace_workers.features.cache.semantic.nearest import NearestQuestions
-from headrace_workers.features.cache.semantic.question_indexes import Entry, Known, Question
+from headrace_workers.features.cache.semantic.questions import Known
+from headrace_workers.features.cache.store.answers import Change
 
 NAME = "wrong-hits"
 THRESHOLDS = (0.70, 0.80, 0.90, 0.95, 0.99)
@@ -175,12 +176,15 @@ def guarded(least: float) -> Method:
     def serve(turn: Turn, vectors: KnownVectors) -> Iterator[int | None]:
         known = Known(vectors.dimensions)
         known.apply(
-            Entry(number, _SCOPE, text, vectors.embed([text])[0].tobytes()) for number, text in enumerate(turn.cached)
+            [
+                Change(number, _SCOPE, text, vectors.embed([text])[0].tobytes())
+                for number, text in enumerate(turn.cached)
+            ]
         )
         places = list(turn.cached.values())
         likeness = NearestQuestions(vectors, known, least)
-        for near in likeness.nearest([Question(_SCOPE, text) for text in turn.asked]):
-            yield None if near.entry_id is None else places[near.entry_id]
+        for entry_id in entries_served(likeness, [lookup_of(text, _SCOPE) for text in turn.asked]):
+            yield None if entry_id is None else places[entry_id]
 
     return serve
 

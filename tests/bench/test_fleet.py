@@ -7,8 +7,7 @@ from tests.workers.ledger_jobs import sqlite_ledger
 
 from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.progress import Progress
-from headrace_workers.features.cache.semantic.question_indexes import Known
-from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.semantic.questions import Known, Questions
 
 
 @pytest.mark.integration

@@ -7,7 +7,7 @@ from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from headrace_workers.core.ledger.change_feed import BEFORE_ALL, Position
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CHANGES, CLAIMS
-from headrace_workers.features.cache.store.answers import Answers
+from headrace_workers.features.cache.store.answers import Answers, Change
 from headrace_workers.features.cache.store.entries import Admit, Entry, Leader, NewEntry, Served, expire
 from headrace_workers.features.cache.store.removal import AnswerOf, Recalled
 from headrace_workers.features.cache.tables import AUDITS, ENTRIES, USES
@@ -133,10 +133,10 @@ def test_answers_that_likeness_may_find_come_in_pages(ledger):
         entry(ledger, number, state=state)
     entry(ledger, 6, vector=None)
     entry(ledger, 8, vector=None, state="pending")
-    assert [tuple(row) for row in ledger.of(Answers).snapshot(0, 1)] == [(1, "1cope", "q1", b"v")]
-    assert [row.id for row in ledger.of(Answers).snapshot(0, 9)] == [1, 2, 3]
-    assert [row.id for row in ledger.of(Answers).snapshot(1, 1)] == [2]
-    assert [row.id for row in ledger.of(Answers).snapshot(0, 9, making=True)] == [4, 7]
+    assert ledger.of(Answers).snapshot(0, 1) == [Change(1, "1cope", "q1", b"v")]
+    assert [row.entry_id for row in ledger.of(Answers).snapshot(0, 9)] == [1, 2, 3]
+    assert [row.entry_id for row in ledger.of(Answers).snapshot(1, 1)] == [2]
+    assert [row.entry_id for row in ledger.of(Answers).snapshot(0, 9, making=True)] == [4, 7]
 
 
 def test_answers_whose_time_has_come_end(ledger):

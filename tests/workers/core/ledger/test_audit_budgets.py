@@ -10,7 +10,6 @@ from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.ledger_jobs import claim_one
 
 from headrace_schemas import Answer, GenerationJob, Output, Usage
-from headrace_schemas.recall import CacheTier
 from headrace_workers.core.ledger.accounting import account
 from headrace_workers.core.ledger.claims import Claim
 from headrace_workers.core.ledger.ledger import Ledger
@@ -19,8 +18,8 @@ from headrace_workers.core.ledger.steps import BATCH
 from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.core.sql.database import clock, writing
 from headrace_workers.features.cache.auditing import Auditing, twice
-from headrace_workers.features.cache.semantic.lookup_types import Hit
 from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
+from headrace_workers.features.cache.store.entries import Served
 from headrace_workers.features.cache.tables import AUDITS
 from headrace_workers.features.spend.store import Spending
 
@@ -41,12 +40,12 @@ def drawn(there: Deployment, *, again: bool = False) -> NewAudit:
     """An audit of an answer that was served; of one that is answered twice with `again`."""
     for number in range(200):
         job_id = f"00000000-0000-5000-8000-{number:012d}"
-        hit = Hit(
-            entry_id=7, scope="ab" * 32, tier=CacheTier.SEMANTIC, answer=ANSWER, first_job=job_id, age=1.0,
-            saved_ms=1.0, similarity=0.95, asked_at=0,
+        served = Served(
+            job_id=job_id, entry_id=7, tenant="a", scope="ab" * 32, tier="semantic", similarity=0.95, first_job=job_id,
+            saved_tokens=1, saved_ms=1.0,
         )  # fmt: skip
         output = Output(job_id=job_id, tenant="a", answer=ANSWER)
-        (audit,) = Auditing(there.pipeline, 1.0).draw(job_id, JOB.question, hit, output, JOB).rows
+        _, audit = Auditing(there.pipeline, 1.0).draw(served, JOB.question, output, JOB)
         assert isinstance(audit, NewAudit)
         if twice(audit.id) == again:
             return audit

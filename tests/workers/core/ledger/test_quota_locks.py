@@ -13,7 +13,6 @@ from tests.workers.core.ledger.budget_deployment import CENT, Deployment, Given,
 from tests.workers.ledger_jobs import claim_one
 
 from headrace_schemas import Answer, Category, GenerationJob, Output, Usage
-from headrace_schemas.recall import CacheTier
 from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry
@@ -23,7 +22,7 @@ from headrace_workers.core.sql.database import reading, writing
 from headrace_workers.features.access.store import quota_rows
 from headrace_workers.features.access.store.quotas import Quotas
 from headrace_workers.features.cache.auditing import Auditing
-from headrace_workers.features.cache.semantic.lookup_types import Hit
+from headrace_workers.features.cache.store.entries import Served
 
 pytestmark = pytest.mark.integration
 _WAITS = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
@@ -56,13 +55,13 @@ def audited(there: Deployment) -> Started:
 def audits(there: Deployment, task: Task) -> Outcome:
     if task.job.tenant == "a":
         return Done()
-    hit = Hit(
-        entry_id=7, scope="ab" * 32, tier=CacheTier.SEMANTIC, answer=ANSWER, first_job=task.job_id, age=1.0,
-        saved_ms=1.0, similarity=0.95, asked_at=0,
+    served = Served(
+        job_id=task.job_id, entry_id=7, tenant="z", scope="ab" * 32, tier="semantic", similarity=0.95,
+        first_job=task.job_id, saved_tokens=1, saved_ms=1.0,
     )  # fmt: skip
     output = Output(job_id=task.job_id, tenant="z", answer=ANSWER)
     assert isinstance(task.job, GenerationJob)
-    rows = Auditing(there.pipeline, 1.0).draw(task.job_id, task.job.question, hit, output, task.job).rows
+    rows = Auditing(there.pipeline, 1.0).draw(served, task.job.question, output, task.job)
     return Done(output, rows=rows)
 
 

@@ -1,14 +1,18 @@
+from typing import Any
+
 import pytest
 
 from headrace_schemas import Answer, GenerationJob, Output, Usage
 from headrace_schemas.codec import decode_job, decode_value
-from headrace_schemas.recall import CacheTier
+from headrace_schemas.recall import CacheMode
 from headrace_workers.core.identity import audit_id, explored_id
 from headrace_workers.core.ledger.steps import BATCH
 from headrace_workers.core.pipeline.routing import Pipeline
-from headrace_workers.features.cache.auditing import Auditing, Drawn, twice
-from headrace_workers.features.cache.semantic.lookup_types import Hit, NearMiss
+from headrace_workers.features.cache.auditing import Auditing, twice
+from headrace_workers.features.cache.semantic.lookup import Lookup
+from headrace_workers.features.cache.semantic.questions import Neighbour
 from headrace_workers.features.cache.store.audit_rows import NewAudit
+from headrace_workers.features.cache.store.entries import Served
 
 JOB = GenerationJob(model="small", prompt="Who?", tenant="shop", priority=9)
 ANSWER = Answer(
@@ -21,21 +25,22 @@ def job_id(number: int) -> str:
     return f"00000000-0000-5000-8000-{number:012d}"
 
 
-def draw(auditing: Auditing, number: int = 1, similarity: float = 0.95) -> Drawn:
-    hit = Hit(
-        entry_id=7, scope="ab" * 32, tier=CacheTier.SEMANTIC, answer=ANSWER, first_job=job_id(0), age=1.0, saved_ms=1.0,
-        similarity=similarity, asked_at=0,
+def draw(auditing: Auditing, number: int = 1, similarity: float = 0.95) -> tuple[Any, ...]:
+    """The rows of a serve: it, and its audit, if it is drawn."""
+    served = Served(
+        job_id=job_id(number), entry_id=7, tenant="shop", scope="ab" * 32, tier="semantic", similarity=similarity,
+        first_job=job_id(0), saved_tokens=1, saved_ms=1.0,
     )  # fmt: skip
     output = Output(job_id=job_id(number), tenant="shop", answer=ANSWER)
-    return auditing.draw(job_id(number), JOB.question, hit, output, JOB)
+    return auditing.draw(served, JOB.question, output, JOB)
 
 
 def test_about_a_share_is_drawn_and_always_the_same() -> None:
     one, two = Auditing(Pipeline(), 0.2), Auditing(Pipeline(), 0.2)
-    drawn = [n for n in range(2_000) if draw(one, n).rows]
+    drawn = [n for n in range(2_000) if len(draw(one, n)) == 2]
     assert 320 < len(drawn) < 480
-    assert drawn == sorted(n for n in reversed(range(2_000)) if draw(two, n).rows)
-    assert {draw(one, n).share for n in range(20)} == {0.2}
+    assert drawn == sorted(n for n in reversed(range(2_000)) if len(draw(two, n)) == 2)
+    assert {draw(one, n)[0].share for n in range(20)} == {0.2}
 
 
 @pytest.mark.parametrize(
@@ -43,11 +48,11 @@ def test_about_a_share_is_drawn_and_always_the_same() -> None:
 )
 def test_the_stratum_is_that_of_the_similarity(similarity: float, stratum: int) -> None:
     for share in (0.0, 1.0):
-        assert draw(Auditing(Pipeline(), share), similarity=similarity).stratum == stratum
+        assert draw(Auditing(Pipeline(), share), similarity=similarity)[0].stratum == stratum
 
 
 def test_an_audit_is_bulk_work_behind_all_other_for_the_model_of_its_job() -> None:
-    (audit,) = draw(Auditing(Pipeline(), 1.0)).rows
+    _, audit = draw(Auditing(Pipeline(), 1.0))
     assert isinstance(audit, NewAudit)
     assert audit.id == audit_id(job_id(1), 7) != audit_id(job_id(2), 7)
     assert audit.afresh is not None
@@ -62,7 +67,7 @@ def test_an_audit_that_is_answered_twice_costs_twice() -> None:
     auditing = Auditing(Pipeline(), 1.0)
     tokens = {}
     for number in range(200):
-        (audit,) = draw(auditing, number).rows
+        _, audit = draw(auditing, number)
         assert isinstance(audit, NewAudit)
         assert audit.afresh is not None
         tokens[audit.id] = audit.afresh.step.tokens
@@ -76,8 +81,9 @@ def test_what_is_nearly_served_is_drawn_with_the_chance_of_a_hit_and_makes_no_wo
     auditing = Auditing(Pipeline(), 0.2)
     assert 320 < sum(auditing.explores(job_id(n)) for n in range(2_000)) < 480
     assert not any(Auditing(Pipeline(), 0.0).explores(job_id(n)) for n in range(2_000))
-    nearly = NearMiss(kind="refused", entry_id=7, scope="ab" * 32, similarity=0.75, text="Ann.")
-    audit = auditing.explore(job_id(1), JOB, nearly)
+    missed = Lookup(job_id(1), JOB, CacheMode.SEMANTIC)
+    missed.kind, missed.near, missed.nearly = "refused", Neighbour(7, 0.75, "Whom?"), "Ann."
+    audit = auditing.explore(missed)
     assert audit.id == explored_id(job_id(1)) != audit_id(job_id(1), 7)
     assert (audit.kind, audit.entry_id, audit.served, audit.question, audit.tenant) == (
         "refused", 7, "Ann.", "Who?", "shop",
@@ -87,5 +93,6 @@ def test_what_is_nearly_served_is_drawn_with_the_chance_of_a_hit_and_makes_no_wo
 
 def test_a_pipeline_without_the_stage_audits_nothing() -> None:
     alone = Auditing(Pipeline([stage for stage in Pipeline().stages if stage.name != "audit"]), 1.0)
-    assert draw(alone) == Drawn(1, 0.0)
+    (served,) = draw(alone)
+    assert (served.stratum, served.share) == (1, 0.0)
     assert not alone.explores(job_id(1))

@@ -26,7 +26,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE, Step, installed_stages
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.tables import JOBS
-from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+from headrace_workers.features.cache.semantic.lookup import AnswerLookup
 from headrace_workers.features.generation.attempt import no_job
 from headrace_workers.features.generation.store.model_generations import model_versions
 from headrace_workers.models.embedders.hashed import HashEmbedder

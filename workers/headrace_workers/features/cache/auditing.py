@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_schemas import GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import type_of
 from headrace_schemas.reasons import reason_of
+from headrace_workers.core.fields import copied
 from headrace_workers.core.identity import audit_id, explored_id, label_id
 from headrace_workers.core.ledger.charges import NextCall, Prices
 from headrace_workers.core.ledger.outcome import Done, Outcome, ProviderBusy, Retry, StepWrite, wait_for
@@ -21,12 +22,16 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import ReadBytes, Stage, model_queue
 from headrace_workers.core.pipeline.task import Job, Unit, estimate_tokens, pack
 from headrace_workers.features.cache.audit_labels import compare
-from headrace_workers.features.cache.semantic.lookup_types import Hit, NearMiss
 from headrace_workers.features.cache.store.audit_rows import Afresh, Audited, Label, Labelled, LabelWork, NewAudit, Own
+from headrace_workers.features.cache.store.entries import Served
+from headrace_workers.features.cache.tables import SHADOW
 from headrace_workers.models.generator import Completion, Generator, Request
 from headrace_workers.models.structured.tools import with_format
 from headrace_workers.models.verifiers.verifier import Relation, TextPair, Verdict
 from headrace_workers.models.verifiers.verify_stage import ModelVerifier, tokens_at_most
+
+if TYPE_CHECKING:  # it imports NumPy, which most processes do without
+    from headrace_workers.features.cache.semantic.lookup import Lookup
 
 # The lowest similarity of each stratum; the first stratum also takes everything below it. Errors gather at low
 # similarities.
@@ -58,14 +63,6 @@ _LAST: Final = 9  # of ranks: after all jobs
 _PATIENCE_MS: Final = 3 * 86_400_000
 
 
-class Drawn(NamedTuple):
-    """The draw of a hit for an audit: its similarity stratum, its probability, and the row to write."""
-
-    stratum: int | None = None
-    share: float | None = None
-    rows: tuple[StepWrite, ...] = ()
-
-
 class Auditing:
     """Draws a share of hits, and of misses, by their ids, and makes the work for the stage that audits; nothing where
     there is no such.
@@ -76,55 +73,48 @@ class Auditing:
         self._stage = pipeline.stage(AUDIT)
         self._share = share if self._stage is not None else 0.0
 
-    def chosen(self, job_id: str, hit: Hit) -> bool:
-        """Return True if this hit is audited."""
-        return chosen(audit_id(job_id, hit.entry_id), self._share)
-
-    def draw(self, job_id: str, question: str, hit: Hit, output: Output, afresh: GenerationJob | None) -> Drawn:
-        """Return the audit of a hit by likeness, if it is drawn, with the hit's stratum and its chance of an audit.
+    def draw(
+        self, served: Served, question: str, output: Output, afresh: GenerationJob | None
+    ) -> tuple[StepWrite, ...]:
+        """Return the rows of a serve by likeness: it, with its stratum and its chance of an audit, and its audit, if it
+        is drawn.
 
         `afresh` is the request to the hit's model. Without it the audit is given up as unknown: a hit that is left out
         would bias the bound.
         """
-        similarity = hit.similarity or 0.0
-        stratum = band(similarity)
-        name = audit_id(job_id, hit.entry_id)
-        if self._stage is None or not self.chosen(job_id, hit):
-            return Drawn(stratum, self._share)
-        audit = NewAudit(
-            id=name,
-            job_id=job_id,
-            entry_id=hit.entry_id,
-            tenant=output.tenant,
-            scope=hit.scope,
-            similarity=similarity,
-            stratum=stratum,
-            share=self._share,
-            question=question,
-            served=output.text,
-            afresh=None if afresh is None else _work(self._pipeline, self._stage, name, afresh, output),
+        similarity = served.similarity or 0.0
+        served = replace(served, stratum=band(similarity), share=self._share)
+        name = audit_id(served.job_id, served.entry_id)
+        if self._stage is None or not chosen(name, self._share):
+            return (served,)
+        work = None if afresh is None else _work(self._pipeline, self._stage, name, afresh, output)
+        audit = copied(
+            NewAudit, served, id=name, similarity=similarity, question=question, served=output.text, afresh=work
         )
-        return Drawn(stratum, self._share, (audit,))
+        return (served, audit)
 
     def explores(self, job_id: str) -> bool:
         """Return True if the near miss of this job is audited, which has the probability of a hit."""
         return chosen(explored_id(job_id), self._share)
 
-    def explore(self, job_id: str, job: GenerationJob, nearly: NearMiss) -> NewAudit:
-        """Return that audit. It needs no work: it compares the job's own answer. In shadow every hit is audited."""
+    def explore(self, missed: "Lookup") -> NewAudit:
+        """Return the audit of what a job was nearly served. It needs no work: it compares the job's own answer. In
+        shadow every hit is audited.
+        """
+        assert missed.near is not None and missed.kind is not None and missed.nearly is not None  # noqa: S101, PT018
         return NewAudit(
-            id=explored_id(job_id),
-            kind=nearly.kind,
-            guard=nearly.guard,
-            job_id=job_id,
-            entry_id=nearly.entry_id,
-            tenant=job.tenant,
-            scope=nearly.scope,
-            similarity=nearly.similarity,
-            stratum=band(nearly.similarity),
-            share=1.0 if nearly.kind == "shadow" else self._share,
-            question=job.question,
-            served=nearly.text,
+            id=explored_id(missed.job_id),
+            kind=missed.kind,
+            guard=missed.guard,
+            job_id=missed.job_id,
+            entry_id=missed.near.entry_id,
+            tenant=missed.job.tenant,
+            scope=missed.scope,
+            similarity=missed.near.similarity,
+            stratum=band(missed.near.similarity),
+            share=1.0 if missed.kind == SHADOW else self._share,
+            question=missed.job.question,
+            served=missed.nearly,
         )
 
 

@@ -20,7 +20,7 @@ from headrace_workers.models.verifiers.verify_stage import model_of_verifier
 from headrace_workers.runtime.worker.parts import WorkerParts, woken_by_changes
 
 if TYPE_CHECKING:  # it imports NumPy, which most processes do without
-    from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+    from headrace_workers.features.cache.semantic.lookup import AnswerLookup
 
 
 def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
@@ -39,11 +39,9 @@ def parts(worker: WorkerParts) -> Mapping[str, Callable[[], Any]]:
 def _cache(worker: WorkerParts) -> "AnswerLookup":
     """Return the answers that may be given again. Where no embedder is here, only those to the very same request."""
     from headrace_workers.core.ledger.change_feed import Follower
-    from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-    from headrace_workers.features.cache.semantic.lookup_types import ModelOfVerifier
+    from headrace_workers.features.cache.semantic.lookup import AnswerLookup, ModelOfVerifier
     from headrace_workers.features.cache.semantic.nearest import NearestQuestions
-    from headrace_workers.features.cache.semantic.question_indexes import Known
-    from headrace_workers.features.cache.semantic.questions import Keeping, Questions, Saved
+    from headrace_workers.features.cache.semantic.questions import Keeping, Known, Questions, Saved
     from headrace_workers.features.cache.semantic.scope_limits import AuditLabels, ScopeLimits
     from headrace_workers.features.knowledge.load_verifier import load_verifier
 

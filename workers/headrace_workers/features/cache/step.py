@@ -5,24 +5,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Usage
-from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_schemas.recall import CacheMode, CacheTier, Recall
-from headrace_workers.core.identity import explored_id
+from headrace_workers.core.fields import copied
 from headrace_workers.core.ledger.outcome import Dead, Done, Held, JobEnd, Outcome, StepWrite, Wait, outcome_of
 from headrace_workers.core.pipeline.task import Job, Task
 from headrace_workers.core.tables import RELEASED
-from headrace_workers.features.cache.auditing import Drawn, compared
-from headrace_workers.features.cache.semantic.lookup_types import (
-    Awaited,
-    Failed,
-    Hit,
-    LookupRequest,
-    LookupResult,
-    Miss,
-    Unverified,
-    VerifierSaid,
-)
+from headrace_workers.features.cache.auditing import compared
 from headrace_workers.features.cache.store.entries import Disallow, Served, Withdraw
 from headrace_workers.features.knowledge import grounding
 from headrace_workers.features.knowledge.grounding import (
@@ -40,7 +29,7 @@ from headrace_workers.models.verifiers.verify_stage import asking, forgotten, ve
 
 if TYPE_CHECKING:
     from headrace_workers.features.cache.auditing import Auditing
-    from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+    from headrace_workers.features.cache.semantic.lookup import AnswerLookup, Lookup, VerifierSaid
 
 VERIFY_HIT = "verify_hit"  # the stage of the model that verifies
 CONTEXT = "recall"  # the name under which what was found goes on with the job
@@ -75,31 +64,51 @@ def recall(
     where an answer is known, they tell if documents are newer than it. Passages for a screened prompt are screened,
     too.
     """
+    from headrace_workers.features.cache.semantic.lookup import missed  # only workers that recall load it
+
     outcomes: list[Outcome] = [
         Dead(Category.PERMANENT, f"recall takes generation jobs, not {type(task.job).__name__}") for task in tasks
     ]
     jobs = {index: task.job for index, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
-    requests = _requests(tasks, jobs, cache_mode, auditing)
-    results = dict(zip(requests, cache.look_up(list(requests.values())) if requests else (), strict=True))
-    passages = _passages(_resting(jobs, results), tasks, retrieval, passage_screener)
-    results.update(_renewed(results, passages, requests, cache))
-    freed = _freed(tasks, results, passages)
-    results.update(dict.fromkeys(freed, Miss()))
+    lookups = _lookups(tasks, jobs, cache_mode, auditing)
+    if lookups:
+        cache.look_up(list(lookups.values()))
+    resting = [
+        index for index, job in jobs.items() if job.knowledge is not None and not _is_put_off(lookups.get(index))
+    ]
+    passages = _passages(resting, tasks, retrieval, passage_screener)
+    _renew(lookups, passages, cache)
+    freed = _freed(lookups, passages)
+    lookups |= {index: missed(lookups[index]) for index in freed}
     passages |= _passages(freed, tasks, retrieval, passage_screener)
-    ttl_ms = int(cache_ttl * 1000)
     for index, job in jobs.items():
-        outcomes[index] = _settled(
-            tasks[index], job, results.get(index), passages.get(index), ttl_ms, max_wait, auditing
-        )
+        task, lookup, found = tasks[index], lookups.get(index), passages.get(index)
+        unfit = None if lookup is None or lookup.decision != "hit" else _unfit(job, lookup)
+        if lookup is not None and unfit is not None:
+            lookup = missed(lookup)
+        if lookup is not None and lookup.decision == "hit":
+            outcome: Outcome = _serve(task, job, lookup, None if isinstance(found, Held) else found, auditing)
+        elif lookup is not None and lookup.decision != "miss":
+            outcome = _put_off(lookup, max_wait)
+        else:
+            outcome = _ask_model(task, job, lookup, found, int(cache_ttl * 1000), auditing)
+        if isinstance(outcome, Done):
+            rows = outcome.rows if unfit is None else (*outcome.rows, unfit)
+            heard = lookup is not None and lookup.said is not None  # a verifier's verdict is not carried on
+            context = {**forgotten(), **outcome.context} if heard else outcome.context
+            outcome = replace(outcome, rows=rows, context=context)
+        outcomes[index] = outcome
     return outcomes
 
 
-def _requests(
+def _lookups(
     tasks: Sequence[Task], jobs: Mapping[int, GenerationJob], default: CacheMode, auditing: "Auditing"
-) -> dict[int, LookupRequest]:
-    """Return the requests of the jobs that ask for the cache, by index."""
+) -> dict[int, "Lookup"]:
+    """Return the look-ups of the jobs that ask for the cache, by index."""
+    from headrace_workers.features.cache.semantic.lookup import Lookup
+
     return {
-        index: LookupRequest(
+        index: Lookup(
             tasks[index].job_id,
             job,
             mode,
@@ -113,47 +122,39 @@ def _requests(
     }
 
 
-def _resting(jobs: Mapping[int, GenerationJob], results: Mapping[int, LookupResult]) -> list[int]:
-    """Return the indices of the jobs whose passages are needed now."""
-    return [
-        index
-        for index, job in jobs.items()
-        if job.knowledge is not None and not isinstance(results.get(index), Awaited | Failed | Unverified)
-    ]
-
-
-def _freed(
-    tasks: Sequence[Task], results: Mapping[int, LookupResult], passages: Mapping[int, grounding.Found | Held]
-) -> list[int]:
-    """Return the indices of the requests that wait for a job of this group which will make no answer for others. They
-    run by themselves at once.
-    """
-    alone = {
-        tasks[index].job_id
-        for index, passage in passages.items()
-        if isinstance(results.get(index), Miss) and not isinstance(passage, grounding.Grounds)
-    }
-    return [index for index, result in results.items() if isinstance(result, Awaited) and result.job_id in alone]
-
-
-def _said(task: Task) -> VerifierSaid | None:
+def _said(task: Task) -> "VerifierSaid | None":
     """Return what the verifier said of the answer that a job came with to it; None before."""
+    from headrace_workers.features.cache.semantic.lookup import VerifierSaid
+
     found, asked = verification(task.context), task.context.get(CONTEXT, {}).get(_ASKED)
     if found is None or asked is None:
         return None
     return VerifierSaid(asked, found.model, found.provider, found.verdicts[0])
 
 
-def _unfit(job: GenerationJob, result: LookupResult | None) -> Disallow | None:
-    """Return the end of a known answer that does not have the format, or the call, which the job asks for; None for any
-    other.
+def _is_put_off(lookup: "Lookup | None") -> bool:
+    return lookup is not None and lookup.decision in ("verify", "waits", "ends")
+
+
+def _freed(lookups: Mapping[int, "Lookup"], passages: Mapping[int, grounding.Found | Held]) -> list[int]:
+    """Return the indices of the requests that wait for a job of this group which will make no answer for others. They
+    run by themselves at once.
     """
-    if not isinstance(result, Hit):
-        return None
-    failure = fault_of_calls(result.answer.tool_calls, job)
-    if failure is None and (output := job.format_of(result.answer.tool_calls)) is not None:
-        failure = failure_of(output, result.answer.text or "", result.answer.finish_reason)
-    return None if failure is None else Disallow(result.entry_id, reason_of(failure))
+    alone = {
+        lookups[index].job_id
+        for index, passage in passages.items()
+        if index in lookups and lookups[index].decision == "miss" and not isinstance(passage, grounding.Grounds)
+    }
+    return [index for index, lookup in lookups.items() if lookup.decision == "waits" and lookup.waits_for in alone]
+
+
+def _unfit(job: GenerationJob, lookup: "Lookup") -> Disallow | None:
+    """Return the end of a known answer that does not have the format, or the call, which the job asks for."""
+    answer = lookup.answer
+    failure = fault_of_calls(answer.tool_calls, job)
+    if failure is None and (output := job.format_of(answer.tool_calls)) is not None:
+        failure = failure_of(output, answer.text or "", answer.finish_reason)
+    return None if failure is None else Disallow(lookup.hit.id, reason_of(failure))
 
 
 def mode_of(job: Job, default: CacheMode) -> CacheMode:
@@ -192,44 +193,18 @@ def _passages(
     return dict(zip(indices, passages, strict=True))
 
 
-def _settled(
-    task: Task,
-    job: GenerationJob,
-    result: LookupResult | None,
-    passages: grounding.Found | Held | None,
-    ttl_ms: int,
-    max_wait: float,
-    auditing: "Auditing",
-) -> Outcome:
-    """Return the outcome of a task. An answer that does not fit the job ends, and the job's own model is asked. A
-    verifier's verdict is not carried on.
-
-    `result` is None for a job that does not ask for the cache, `passages` for one that needs none.
-    """
-    unfit = _unfit(job, result)
-    match result if unfit is None else Miss():
-        case Awaited() | Failed() | Unverified() as waiting:
-            outcome: Outcome = _without_answer(waiting, max_wait)
-        case Hit() as hit:
-            outcome = _serve(task, job, hit, None if isinstance(passages, Held) else passages, auditing)
-        case missed:
-            outcome = _ask_model(task, job, missed, passages, ttl_ms, auditing)
-    if not isinstance(outcome, Done):
-        return outcome
-    rows = outcome.rows if unfit is None else (*outcome.rows, unfit)
-    asked = result is not None and _said(task) is not None
-    return replace(outcome, rows=rows, context={**forgotten(), **outcome.context} if asked else outcome.context)
-
-
 def _ask_model(
     task: Task,
     job: GenerationJob,
-    missed: Miss | None,
+    missed: "Lookup | None",
     passages: grounding.Found | Held | None,
     ttl_ms: int,
     auditing: "Auditing",
 ) -> Outcome:
-    """Return the outcome of a task that no known answer suits: the job goes on to its model, with its passages."""
+    """Return the outcome of a task that no known answer suits: the job goes on to its model, with its passages.
+
+    `missed` is None for a job that does not ask for the cache, `passages` for one that needs none.
+    """
     if isinstance(passages, Held):
         return passages
     if isinstance(passages, HeadraceError):
@@ -238,92 +213,71 @@ def _ask_model(
     if isinstance(passages, grounding.NoGrounds):
         # An answer that rests on no passage is not shared: a document that comes in a moment would make it wrong.
         done = ungrounded(task.job_id, job, passages, recalled(context))
-        rows: tuple[StepWrite, ...] = () if missed is None or missed.entry_id is None else (Withdraw(missed.entry_id),)
+        rows: tuple[StepWrite, ...] = () if missed is None or missed.leads is None else (Withdraw(missed.leads),)
         return replace(done, context={**context, **done.context}, rows=rows)
     done = Done() if passages is None else grounded(passages)
     if missed is None:
         return done
-    context[CONTEXT] |= _filling(missed, ttl_ms)
+    if missed.leads is not None:
+        places = {PLACES: missed.places} if missed.places else {}
+        context[CONTEXT] |= {ENTRY: missed.leads, TTL_MS: ttl_ms, **places}
     rows = ()
     if missed.nearly is not None:
-        context[CONTEXT] |= {_NEARLY: [explored_id(task.job_id), missed.nearly.text]}
-        rows = (auditing.explore(task.job_id, job, missed.nearly),)
+        audit = auditing.explore(missed)
+        context[CONTEXT] |= {_NEARLY: [audit.id, audit.served]}
+        rows = (audit,)
     return replace(done, context={**context, **done.context}, rows=rows)
 
 
-def _filling(missed: Miss, ttl_ms: int) -> dict[str, Any]:
-    """Return what goes on with a job that is to fill an entry; nothing for any other."""
-    if missed.entry_id is None:
-        return {}
-    places = {PLACES: missed.places} if missed.places else {}
-    return {ENTRY: missed.entry_id, TTL_MS: ttl_ms, **places}
+def _put_off(lookup: "Lookup", max_wait: float) -> Wait | Dead | Done:
+    """Return the outcome of a task that waits for another, ends as another did, or asks the verifier first."""
+    if lookup.end is not None:
+        return lookup.end
+    if lookup.pair is not None:
+        return asking([lookup.pair], VERIFY_HIT, {CONTEXT: {_ASKED: lookup.hit.id}})
+    job_id = lookup.waits_for or ""
+    return Wait(JobEnd(job_id), f"job {job_id} makes the same answer", at_most=max_wait)
 
 
-def _without_answer(result: Awaited | Failed | Unverified, max_wait: float) -> Wait | Dead | Done:
-    """Return the outcome of a task that waits, fails with another, or asks the verifier first."""
-    if isinstance(result, Unverified):
-        return asking([result.pair], VERIFY_HIT, {CONTEXT: {_ASKED: result.entry_id}})
-    if isinstance(result, Awaited):
-        return Wait(JobEnd(result.job_id), f"job {result.job_id} makes the same answer", at_most=max_wait)
-    return Dead(result.category, result.reason[:MAX_SHORT_TEXT])
-
-
-def _renewed(
-    results: Mapping[int, LookupResult],
-    passages: Mapping[int, grounding.Found | Held],
-    requests: Mapping[int, LookupRequest],
-    cache: "AnswerLookup",
-) -> dict[int, LookupResult]:
-    """Return the answers without the outdated ones.
-
-    An answer is outdated if its question now has passages of a newer document on which the answer does not rest. It is
-    never given again.
+def _renew(lookups: dict[int, "Lookup"], passages: Mapping[int, grounding.Found | Held], cache: "AnswerLookup") -> None:
+    """Look those up again whose answer is outdated: its question now has passages of a newer document on which the
+    answer does not rest. It is never given again.
     """
-    now = dict(results)
     for _ in range(_LOOKS):
         newer: dict[int, set[tuple[int, str]]] = {}
-        for index, result in now.items():
+        hits = {index: lookup.hit for index, lookup in lookups.items() if lookup.decision == "hit"}
+        for index, entry in hits.items():
             rests = passages.get(index)
-            if isinstance(result, Hit) and isinstance(rests, grounding.Grounds):
-                documents = rests.newer(result.asked_at - _LAG_MS)
-                newer |= {result.entry_id: newer.get(result.entry_id, set()) | documents} if documents else {}
+            if isinstance(rests, grounding.Grounds) and (documents := rests.newer(entry.asked_at - _LAG_MS)):
+                newer[entry.id] = newer.get(entry.id, set()) | documents
         old = cache.outdate(newer) if newer else set()
-        again = [index for index, result in now.items() if isinstance(result, Hit) and result.entry_id in old]
+        again = {index: replace(lookups[index]) for index, entry in hits.items() if entry.id in old}
         if not again:
-            break
-        now.update(zip(again, cache.look_up([requests[index] for index in again]), strict=True))
-    return now
+            return
+        cache.look_up(list(again.values()))
+        lookups |= again
 
 
-def _serve(task: Task, job: GenerationJob, hit: Hit, passages: grounding.Found | None, auditing: "Auditing") -> Done:
-    usage = hit.answer.usage
-    saved_tokens = usage.prompt_tokens + usage.completion_tokens
-    receipt = Recall(
-        tier=hit.tier,
-        similarity=hit.similarity,
-        threshold=hit.threshold,
-        verified=hit.verified,
-        age=hit.age,
-        first_job=hit.first_job,
-        saved_tokens=saved_tokens,
-        saved_ms=hit.saved_ms,
-    )
-    answer = hit.answer.model_copy(update={"recall": receipt, "usage": Usage(prompt_tokens=0, completion_tokens=0)})
-    output = Output(job_id=task.job_id, tenant=job.tenant, answer=answer)
-    drawn = Drawn()
-    if hit.tier is CacheTier.SEMANTIC:
-        drawn = auditing.draw(task.job_id, job.question, hit, output, afresh(job, passages))
+def _serve(
+    task: Task, job: GenerationJob, lookup: "Lookup", passages: grounding.Found | None, auditing: "Auditing"
+) -> Done:
+    entry, usage = lookup.hit, lookup.answer.usage
     served = Served(
         job_id=task.job_id,
-        entry_id=hit.entry_id,
+        entry_id=entry.id,
         tenant=job.tenant,
-        scope=hit.scope,
-        tier=hit.tier.value,
-        similarity=hit.similarity,
-        first_job=hit.first_job,
-        saved_tokens=saved_tokens,
-        saved_ms=hit.saved_ms,
-        stratum=drawn.stratum,
-        share=drawn.share,
+        scope=lookup.scope,
+        tier=lookup.tier.value,
+        similarity=lookup.similarity,
+        first_job=entry.job_id,
+        saved_tokens=usage.prompt_tokens + usage.completion_tokens,
+        saved_ms=entry.saved_ms,
     )
-    return Done(output, context={CONTEXT: {GIVEN: hit.entry_id}}, rows=(served, *drawn.rows))
+    age = max(0, entry.age_ms) / 1000
+    receipt = copied(Recall, served, threshold=lookup.threshold, verified=lookup.verified, age=age)
+    answer = lookup.answer.model_copy(update={"recall": receipt, "usage": Usage(prompt_tokens=0, completion_tokens=0)})
+    output = Output(job_id=task.job_id, tenant=job.tenant, answer=answer)
+    rows: tuple[StepWrite, ...] = (served,)
+    if lookup.tier is CacheTier.SEMANTIC:
+        rows = auditing.draw(served, job.question, output, afresh(job, passages))
+    return Done(output, context={CONTEXT: {GIVEN: entry.id}}, rows=rows)

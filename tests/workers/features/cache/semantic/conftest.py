@@ -21,7 +21,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE
 from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.cache.auditing import Auditing
-from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+from headrace_workers.features.cache.semantic.lookup import AnswerLookup
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.decisions.deciding import uncalibrated
 from headrace_workers.features.generation.attempt import no_job

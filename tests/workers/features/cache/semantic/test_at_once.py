@@ -12,10 +12,9 @@ from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
-from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+from headrace_workers.features.cache.semantic.lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.nearest import NearestQuestions
-from headrace_workers.features.cache.semantic.question_indexes import Known
-from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.semantic.questions import Known, Questions
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.features.moderation.moderator import PolicyModerator
@@ -195,12 +194,12 @@ def test_what_is_withdrawn_is_forgotten_and_waited_for_by_nobody(semantic, asks)
 
 
 def test_a_leader_that_is_run_again_waits_for_nobody(semantic, asks):  # noqa: F811 - the fixture
-    from headrace_workers.features.cache.semantic.lookup_types import LookupRequest
+    from headrace_workers.features.cache.semantic.lookup import Lookup
 
     (job,) = send(semantic, asks, ASKED)
     request = asks(ASKED, cache="semantic")
-    (before,) = semantic.cache.look_up([LookupRequest(job, request, request.cache)])
-    (again,) = semantic.cache.look_up([LookupRequest(job, request, request.cache)])
+    (before,) = semantic.cache.look_up([Lookup(job, request, request.cache)])
+    (again,) = semantic.cache.look_up([Lookup(job, request, request.cache)])
     assert before == again
     semantic.drain()
     assert (tiers(semantic, [job]), entries(semantic)) == (["none"], ["live"])
@@ -262,13 +261,12 @@ def test_two_workers_that_look_up_in_the_same_moment_cost_one_generation(semanti
 
 
 def test_who_has_waited_already_leads_beside_another(semantic, asks, meeting):  # noqa: F811 - the fixture
-    from headrace_workers.features.cache.semantic.lookup_types import LookupRequest, Miss
+    from headrace_workers.features.cache.semantic.lookup import Lookup
 
     other = another(semantic.ledger, followed=False)
     semantic.send(asks(LIKE, cache="semantic", idempotency_key="2"))
     meeting(semantic.ledger, other)
     request = asks(ASKED, cache="semantic")
-    (found,) = semantic.cache.look_up([LookupRequest("job", request, request.cache, waited_for="another")])
-    assert isinstance(found, Miss)
-    assert found.entry_id is not None
+    (found,) = semantic.cache.look_up([Lookup("job", request, request.cache, waited_for="another")])
+    assert found.leads is not None
     assert entries(semantic) == ["pending"] * 2

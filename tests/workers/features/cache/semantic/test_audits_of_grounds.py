@@ -10,10 +10,9 @@ from headrace_schemas.codec import decode_job, encode_value
 from headrace_schemas.grounding import Grounding, WithoutPassages
 from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.progress import Progress
-from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+from headrace_workers.features.cache.semantic.lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.nearest import NearestQuestions
-from headrace_workers.features.cache.semantic.question_indexes import Known
-from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.semantic.questions import Known, Questions
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.tables import AUDITS
 from headrace_workers.features.knowledge.grounding import NoGrounds, UnknownBase, afresh

@@ -154,9 +154,9 @@ def test_a_recalled_answer_is_dead_at_once(flow, asks):
 
 def test_a_leader_that_is_run_again_still_leads(flow, asks):
     (job,) = flow.send(asks())
-    from headrace_workers.features.cache.semantic.lookup_types import LookupRequest
+    from headrace_workers.features.cache.semantic.lookup import Lookup
 
-    flow.cache.look_up([LookupRequest(job, asks(), asks().cache)])
+    flow.cache.look_up([Lookup(job, asks(), asks().cache)])
     flow.drain()
     assert (tiers(flow, [job]), entries(flow)) == (["none"], ["live"])
 

@@ -13,10 +13,9 @@ from headrace_workers.core.ledger.claims import Wanted
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import CLAIMS, JOBS
-from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+from headrace_workers.features.cache.semantic.lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.nearest import NearestQuestions
-from headrace_workers.features.cache.semantic.question_indexes import Known
-from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.semantic.questions import Known, Questions
 from headrace_workers.features.cache.semantic.scope_limits import ScopeLimits
 from headrace_workers.features.cache.store import audit_rows
 from headrace_workers.features.cache.store.answers import Answers

@@ -10,9 +10,9 @@ from tests.workers.features.cache.semantic.conftest import Flow, tiers
 from headrace_schemas import DeadLetter
 from headrace_workers.core.pipeline.task import pieces
 from headrace_workers.core.tables import STEPS
-from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+from headrace_workers.features.cache.semantic.lookup import AnswerLookup
 from headrace_workers.features.cache.semantic.nearest import NearestQuestions
-from headrace_workers.features.cache.semantic.question_indexes import Known
+from headrace_workers.features.cache.semantic.questions import Known
 from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.features.knowledge.bases import Bases
 from headrace_workers.features.knowledge.prompt import INSTRUCTION

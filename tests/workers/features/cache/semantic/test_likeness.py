@@ -11,12 +11,9 @@ from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.cache.guards import refusal as guards
-from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-from headrace_workers.features.cache.semantic.keyed_requests import RequestKeys
-from headrace_workers.features.cache.semantic.lookup_types import Hit, LookupRequest
+from headrace_workers.features.cache.semantic.lookup import AnswerLookup, Lookup
 from headrace_workers.features.cache.semantic.nearest import NearestQuestions
-from headrace_workers.features.cache.semantic.question_indexes import Known
-from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.semantic.questions import Known, Questions
 from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.store.entries import Admit, kill
 from headrace_workers.features.cache.tables import ENTRIES
@@ -49,7 +46,7 @@ def ask(flow, asks, *prompts, **more):
 
 def test_the_answer_of_a_later_model_is_found_in_other_words_by_that_model_alone(semantic, asks):
     chain, job_id = asks(ASKED, cache="semantic", model=("echo", "other")), "0" * 36
-    (made,) = semantic.cache.look_up([LookupRequest(job_id, chain, CacheMode.SEMANTIC)])
+    (made,) = semantic.cache.look_up([Lookup(job_id, chain, CacheMode.SEMANTIC)])
     semantic.follower.once()
     answer = Answer(
         text="x",
@@ -59,12 +56,12 @@ def test_the_answer_of_a_later_model_is_found_in_other_words_by_that_model_alone
         usage={"prompt_tokens": 1, "completion_tokens": 1},
     )
     with writing(semantic.ledger.engine) as tx:
-        Admit(made.entry_id, answer.model_dump_json().encode(), 1.0, 60_000, place=made.places["other"]).write(tx)
+        Admit(made.leads, answer.model_dump_json().encode(), 1.0, 60_000, place=made.places["other"]).write(tx)
     semantic.follower.once()
     for model, hit in (("other", True), (("other", "echo"), True), ("echo", False), (("echo", "other"), False)):
-        asked = LookupRequest(f"{model}"[:36], asks(LIKE, cache="semantic", model=model), CacheMode.SEMANTIC)
+        asked = Lookup(f"{model}"[:36], asks(LIKE, cache="semantic", model=model), CacheMode.SEMANTIC)
         (found,) = semantic.cache.look_up([asked])
-        assert isinstance(found, Hit) == hit
+        assert (found.decision == "hit") == hit
 
 
 def test_the_same_question_in_other_words_is_served(semantic, asks):
@@ -123,12 +120,10 @@ def test_a_guard_that_fails_is_a_miss(semantic, asks, monkeypatch):
 )
 def test_likeness_ends_with_the_scope(semantic, asks, other):
     ask(semantic, asks, ASKED)
-    keys = RequestKeys(lambda alias: f"{alias}/1", HashEmbedder().id)
-    one, two = (asks(**{"prompt": LIKE, "cache": "semantic", **more}) for more in ({}, other))
-    scopes = [keys.of(LookupRequest("j", each, each.cache)).scope for each in (one, two)]
-    vector = HashEmbedder().embed([LIKE])[0]
-    found = [len(semantic.known.nearest(scope, vector, 5)) for scope in scopes]
-    assert found == [1, 0]
+    jobs = [asks(**{"prompt": LIKE, "cache": "semantic", **more}) for more in ({}, other)]
+    found = semantic.cache.look_up([Lookup("j", job, job.cache) for job in jobs])
+    assert [lookup.decision for lookup in found] == ["hit", "miss"]
+    assert found[1].similarity is None
 
 
 @pytest.mark.parametrize(
@@ -206,6 +201,6 @@ def test_a_group_asks_the_ledger_no_oftener_than_one_job(semantic, asks, monkeyp
     asked, rows_of = [], entries.rows_of
     monkeypatch.setattr(entries, "rows_of", lambda *query: asked.append(query[1]) or rows_of(*query))
     group = [asks(wording.format(place), cache="semantic", idempotency_key=place) for place in places]
-    found = semantic.cache.look_up([LookupRequest(job.idempotency_key, job, job.cache) for job in group])
-    assert [type(each) for each in found] == [Hit] * len(places)
+    found = semantic.cache.look_up([Lookup(job.idempotency_key, job, job.cache) for job in group])
+    assert [each.decision for each in found] == ["hit"] * len(places)
     assert len(asked) == queries

@@ -8,7 +8,7 @@ from headrace_schemas import Answer
 from headrace_schemas.recall import CacheMode, CacheTier
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import STEPS
-from headrace_workers.features.cache.semantic.lookup_types import Hit, LookupRequest
+from headrace_workers.features.cache.semantic.lookup import Lookup
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import Admit, kill
 from headrace_workers.features.cache.tables import ENTRIES, SERVES
@@ -63,10 +63,10 @@ def test_an_exact_job_neither_gives_nor_gets_in_another_form(flow, asks, made, a
 def test_all_else_must_be_the_same(flow, asks, other):
     first(flow, asks)
     (asked,) = [asks(**{"prompt": ALIKE, "cache": "normalised", **other})]
-    (found,) = flow.cache.look_up([LookupRequest("0" * 36, asked, CacheMode.NORMALISED)])
-    assert not isinstance(found, Hit)
-    (found,) = flow.cache.look_up([LookupRequest("1" * 36, asks(ALIKE), CacheMode.NORMALISED)])
-    assert isinstance(found, Hit)
+    (found,) = flow.cache.look_up([Lookup("0" * 36, asked, CacheMode.NORMALISED)])
+    assert found.decision != "hit"
+    (found,) = flow.cache.look_up([Lookup("1" * 36, asks(ALIKE), CacheMode.NORMALISED)])
+    assert found.decision == "hit"
 
 
 def test_a_turn_of_a_conversation_counts_as_it_stands(flow, asks):
@@ -88,18 +88,18 @@ def test_a_dead_or_old_answer_is_not_served(flow, asks):
 
 def test_the_answer_of_a_later_model_is_served_for_that_model_alone(flow, asks):
     chain = asks(ASKED, cache="normalised", model=("echo", "other"))
-    (made,) = flow.cache.look_up([LookupRequest("0" * 36, chain, CacheMode.NORMALISED)])
+    (made,) = flow.cache.look_up([Lookup("0" * 36, chain, CacheMode.NORMALISED)])
     usage = {"prompt_tokens": 1, "completion_tokens": 1}
     answer = Answer(text="x", finish_reason="stop", model="other", quantization="q", usage=usage)
     with writing(flow.ledger.engine) as tx:
-        Admit(made.entry_id, answer.model_dump_json().encode(), 1.0, 60_000, place=made.places["other"]).write(tx)
+        Admit(made.leads, answer.model_dump_json().encode(), 1.0, 60_000, place=made.places["other"]).write(tx)
     found = {}
     for model in ("other", "echo"):
-        asked = LookupRequest(model.rjust(36), asks(ALIKE, cache="normalised", model=model), CacheMode.NORMALISED)
+        asked = Lookup(model.rjust(36), asks(ALIKE, cache="normalised", model=model), CacheMode.NORMALISED)
         (found[model],) = flow.cache.look_up([asked])
-    assert isinstance(found["other"], Hit)
+    assert found["other"].decision == "hit"
     assert found["other"].tier is CacheTier.NORMALISED
-    assert not isinstance(found["echo"], Hit)
+    assert found["echo"].decision != "hit"
 
 
 FORMS = (ASKED, ALIKE, "what's the capital of france")

@@ -4,7 +4,7 @@ from tests.workers.core.ledger.conftest import ledger  # noqa: F401 - a fixture
 from tests.workers.features.cache.semantic.test_likeness import ASKED, ask, semantic  # noqa: F401 - a fixture
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
-from headrace_workers.features.cache.semantic.question_indexes import Known
+from headrace_workers.features.cache.semantic.questions import Known
 
 
 def test_changes_are_followed_while_what_is_due_is_rebuilt(semantic, asks, monkeypatch):  # noqa: F811 - the fixture

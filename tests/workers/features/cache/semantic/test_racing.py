@@ -15,11 +15,9 @@ from headrace_schemas.recall import CacheMode, CacheTier
 from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-from headrace_workers.features.cache.semantic.lookup_types import Hit, LookupRequest, Miss
+from headrace_workers.features.cache.semantic.lookup import AnswerLookup, Lookup
 from headrace_workers.features.cache.semantic.nearest import NearestQuestions
-from headrace_workers.features.cache.semantic.question_indexes import Known
-from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.semantic.questions import Known, Questions
 from headrace_workers.features.cache.store.entries import Admit
 from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewDocument
 from headrace_workers.testing import HashEmbedder
@@ -73,22 +71,22 @@ class Race:
         served = 0
         for number, found in zip(written, self.cache.look_up(asked), strict=True):
             version, document_id = written[number]
-            if isinstance(found, Hit):
+            if found.decision == "hit":
                 document, told = map(int, found.answer.text.split())
                 assert document == number
                 assert told >= version, f"{found.tier}: {told} was given when {version} had been written"
                 self.served[number] = max(told, self.served[number])
                 self.tiers.add(found.tier)
                 served += 1
-            elif isinstance(found, Miss) and found.entry_id is not None:
+            elif found.leads is not None:
                 with writing(self.ledger.engine) as tx:
                     used = ((document_id, f"{version}"),)
-                    Admit(found.entry_id, answer(f"{number} {version}"), 1.0, 600_000, used).write(tx)
+                    Admit(found.leads, answer(f"{number} {version}"), 1.0, 600_000, used).write(tx)
         return served
 
-    def asking(self, question: str) -> LookupRequest:
+    def asking(self, question: str) -> Lookup:
         job = self.asks(question, cache="semantic")
-        return LookupRequest(f"job-{next(self.numbers)}", job, CacheMode.SEMANTIC)
+        return Lookup(f"job-{next(self.numbers)}", job, CacheMode.SEMANTIC)
 
 
 def answer(text: str) -> bytes:

@@ -19,8 +19,7 @@ from headrace_workers.core.progress import Progress
 from headrace_workers.core.sql.database import now_ms, writing
 from headrace_workers.core.tables import CHANGES
 from headrace_workers.features.cache.semantic import questions as saving
-from headrace_workers.features.cache.semantic.question_indexes import Known
-from headrace_workers.features.cache.semantic.questions import Keeping, Questions, Saved
+from headrace_workers.features.cache.semantic.questions import Keeping, Known, Questions, Saved
 from headrace_workers.features.cache.store.answers import Answers
 from headrace_workers.features.cache.store.entries import kill
 from headrace_workers.features.cache.tables import ENTRIES
@@ -44,7 +43,7 @@ class Worker:
         """The ids of what it holds that is near, in any scope."""
         (vector,) = EMBEDDER.embed([text])
         scopes, _ = self.known.live.held()
-        return [each.entry_id for scope in scopes for each in self.known.nearest(scope, vector, 5)]
+        return [each.entry_id for scope in scopes for each in self.known.live.nearest(scope, vector, 5)]
 
 
 @pytest.fixture

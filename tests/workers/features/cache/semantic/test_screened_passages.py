@@ -8,7 +8,7 @@ from tests.workers.features.cache.semantic.test_grounds import MILL, QUESTION, R
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import Unavailable
-from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
+from headrace_workers.features.cache.semantic.lookup import AnswerLookup
 from headrace_workers.features.knowledge.suspicious import suspicions
 from headrace_workers.features.moderation.injection import InjectionDetector
 from headrace_workers.features.moderation.moderator import PolicyModerator

@@ -17,11 +17,9 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.tables import STEPS
-from headrace_workers.features.cache.semantic.answer_lookup import AnswerLookup
-from headrace_workers.features.cache.semantic.lookup_types import ModelOfVerifier
+from headrace_workers.features.cache.semantic.lookup import AnswerLookup, ModelOfVerifier
 from headrace_workers.features.cache.semantic.nearest import NearestQuestions
-from headrace_workers.features.cache.semantic.question_indexes import Known
-from headrace_workers.features.cache.semantic.questions import Questions
+from headrace_workers.features.cache.semantic.questions import Known, Questions
 from headrace_workers.features.cache.semantic.scope_limits import AuditLabels, ScopeLimits
 from headrace_workers.features.cache.stage import stages
 from headrace_workers.features.cache.store.audits import Audits

@@ -21,8 +21,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.redis import RedisNames, redis_client
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.cache.semantic.question_indexes import Known
-from headrace_workers.features.cache.semantic.questions import Keeping, Questions
+from headrace_workers.features.cache.semantic.questions import Keeping, Known, Questions
 from headrace_workers.features.cache.store import entries
 from headrace_workers.features.cache.tables import ENTRIES
 from headrace_workers.features.knowledge.passage_search import PassageSearch

@@ -1,72 +1,28 @@
-"""Look-up of a question that was answered before in other words: near by its vector, and the same to every guard."""
+"""Search for a question that was answered before in other words: near by its vector, and the same to every guard."""
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.features.cache.guards.profile import Profile, profile
 from headrace_workers.features.cache.guards.refusal import Refusal, against, refusal
-from headrace_workers.features.cache.semantic.question_indexes import Entry, Known, Neighbour, Question, Shelf
+from headrace_workers.features.cache.semantic.questions import Known, Neighbour, Shelf
 from headrace_workers.features.cache.semantic.scope_limits import Limit
 from headrace_workers.features.cache.store.answers import Change
 from headrace_workers.models.embedders.embedder import Embedder
 from headrace_workers.models.embedders.embedding_cache import embed_for
 
-
-class Nearly(NamedTuple):
-    """A known question that a guard kept from being the same (`refused`), or that is the same in a scope that is in
-    shadow (`shadow`).
-    """
-
-    kind: Literal["refused", "shadow"]
-    found: Neighbour
-    guard: str | None = None  # of what guards refused: the one that alone did, or `several`
-
-
-class Near(NamedTuple):
-    """The result of a semantic look-up: the question's vector, and the nearest entry that asks the same, or why none
-    does.
-    """
-
-    vector: bytes | None = None
-    found: Neighbour | None = None
-    similarity: float | None = None  # to that, or to the nearest that asks for something else
-    threshold: float | None = None  # from which on it may be given
-    refused: str | None = None
-    nearly: Nearly | None = None
-
-    @property
-    def entry_id(self) -> int | None:
-        """The entry that asks the same."""
-        return None if self.found is None else self.found.entry_id
-
-
-class Vectored(NamedTuple):
-    """A question with its vector."""
-
-    question: Question
-    vector: bytes
-
-
-class Behind(NamedTuple):
-    """An earlier question of the same group that asks the same."""
-
-    position: int
-    similarity: float
-
+if TYPE_CHECKING:
+    from headrace_workers.features.cache.semantic.lookup import Lookup
 
 _NEIGHBOURS: Final = 5
 SEVERAL: Final = "several"
 _NO_LIMIT: Final = Limit()
 _A_GUARD: Final = "a guard"  # one that fails
-
-
-def _unlimited(_scope: str) -> Limit | None:
-    return None
 
 
 class NearestQuestions:
@@ -78,11 +34,7 @@ class NearestQuestions:
     """
 
     def __init__(
-        self,
-        embedder: Embedder,
-        known: Known,
-        least: float,
-        limit: Callable[[str], Limit | None] = _unlimited,
+        self, embedder: Embedder, known: Known, least: float, limit: Callable[[str], Limit | None] = lambda _: None
     ) -> None:
         self._embedder = embedder
         self._known = known
@@ -99,78 +51,78 @@ class NearestQuestions:
         """The number of the last change of the ledger that is known here."""
         return self._known.followed
 
-    def nearest(self, questions: Sequence[Question], explored: Collection[int] = ()) -> list[Near]:
-        """For each question, what it came to; of those at the places `explored`, also what it nearly was."""
-        tenants, texts = [question.tenant for question in questions], [question.text for question in questions]
-        vectors = embed_for(self._embedder, tenants, texts)
-        return [
-            self._near(question, vector, index in explored)
-            for index, (question, vector) in enumerate(zip(questions, vectors, strict=True))
-        ]
+    def nearest(self, lookups: Sequence["Lookup"]) -> None:
+        """Note in each look-up its vector and the nearest question that asks the same, or why there is none; if it
+        explores, also the one that a guard refused.
+        """
+        questions = [lookup.job.question for lookup in lookups]
+        vectors = embed_for(self._embedder, [lookup.job.tenant for lookup in lookups], questions)
+        for lookup, vector in zip(lookups, vectors, strict=True):
+            lookup.vector = vector.astype(np.float32, copy=False).tobytes()
+            self._note(lookup, vector)
 
-    def lately(self, questions: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
-        """Return for each question the entries that ask the same, oldest first: entries whose answers are being made,
-        and entries in these changes.
+    def lately(self, lookups: Sequence["Lookup"], changes: Sequence[Change]) -> list[list[Neighbour]]:
+        """Return for each the entries that ask the same, oldest first: entries whose answers are being made, and
+        entries in these changes.
         """
         came = Shelf(self._known.dimensions)
-        came.apply(Entry(change.entry_id, change.scope, change.question, change.vector) for change in changes)
-        return [self._lately(question, (self._known.making, came)) for question in questions]
+        came.apply(changes)
+        near = [[*self._same(lookup, self._known.making), *self._same(lookup, came)] for lookup in lookups]
+        by_id = [{neighbour.entry_id: neighbour for neighbour in neighbours} for neighbours in near]
+        return [[neighbours[entry_id] for entry_id in sorted(neighbours)] for neighbours in by_id]
 
-    def behind(self, questions: Sequence[Vectored]) -> list[Behind | None]:
-        """Return for each question an earlier one among these that asks the same; None if there is no earlier one."""
+    def repeats(self, lookups: Sequence["Lookup"]) -> list[tuple["Lookup", float] | None]:
+        """Return for each the first of these that asks the same, with the similarity; None if none comes before it."""
         first = Shelf(self._known.dimensions)
-        repeats: list[Behind | None] = []
-        for index, question in enumerate(questions):
-            same = self._same(question, first)
-            repeats.append(None if not same else Behind(same[0].entry_id, same[0].similarity))
-            if not same:
-                first.apply([Entry(index, question.question.scope, question.question.text, question.vector)])
+        repeats: list[tuple[Lookup, float] | None] = []
+        for index, lookup in enumerate(lookups):
+            same = self._same(lookup, first)
+            repeats.append((lookups[same[0].entry_id], same[0].similarity) if same else None)
+            if not same and lookup.vector is not None:
+                first.apply([Change(index, lookup.scope, lookup.job.question, lookup.vector)])
         return repeats
 
-    def _lately(self, asked: Vectored, shelves: Sequence[Shelf]) -> list[Neighbour]:
-        neighbours = {neighbour.entry_id: neighbour for shelf in shelves for neighbour in self._same(asked, shelf)}
-        return [neighbours[entry_id] for entry_id in sorted(neighbours)]
-
-    def _same(self, asked: Vectored, shelf: Shelf) -> list[Neighbour]:
-        """Return the nearest entries that ask the same, nearest first; none if the scope is off or in
-        shadow.
+    def _same(self, lookup: "Lookup", shelf: Shelf) -> list[Neighbour]:
+        """Return the nearest entries that ask the same, nearest first; none without a vector, or if the scope is off
+        or in shadow.
         """
-        limit = self._limit(asked.question.scope) or _NO_LIMIT
-        if limit.off is not None or limit.shadow is not None:
+        limit = self._limit(lookup.scope) or _NO_LIMIT
+        if lookup.vector is None or limit.off is not None or limit.shadow is not None:
             return []
-        question, vector = asked.question, np.frombuffer(asked.vector, np.float32)
-        near = shelf.nearest(question.scope, vector, _NEIGHBOURS)
+        near = shelf.nearest(lookup.scope, np.frombuffer(lookup.vector, np.float32), _NEIGHBOURS)
         return [
             neighbour
             for neighbour in near
             if neighbour.similarity >= self._least
-            and refused(question.text, neighbour.question, question.scope) is None
+            and refused(lookup.job.question, neighbour.question, lookup.scope) is None
         ]
 
-    def _near(self, question: Question, vector: NDArray[np.float32], explored: bool) -> Near:
-        written = vector.astype(np.float32, copy=False).tobytes()
-        limit = self._limit(question.scope) or _NO_LIMIT
+    def _note(self, lookup: "Lookup", vector: NDArray[np.float32]) -> None:
+        limit = self._limit(lookup.scope) or _NO_LIMIT
         if limit.off is not None:
-            return Near(written, refused=limit.off)
-        least = self._least
-        neighbours = self._known.nearest(question.scope, vector, _NEIGHBOURS)
+            lookup.refused = limit.off
+            return
+        lookup.threshold = least = self._least
+        neighbours = self._known.live.nearest(lookup.scope, vector, _NEIGHBOURS)
         if not neighbours:
-            return Near(written, threshold=least)
+            return
         first = neighbours[0]
-        why = "" if first.similarity >= least else f"similarity {first.similarity:.3f} is below {least:g}"
+        lookup.similarity = first.similarity
+        if first.similarity < least:
+            lookup.refused = f"similarity {first.similarity:.3f} is below {least:g}"
+            return
         for neighbour in neighbours:
             if neighbour.similarity < least:
                 break
-            against = refused(question.text, neighbour.question, question.scope)
-            if against is None and limit.shadow is not None:
-                return Near(written, None, neighbour.similarity, least, limit.shadow, Nearly("shadow", neighbour))
+            against = refused(lookup.job.question, neighbour.question, lookup.scope)
             if against is None:
-                return Near(written, neighbour, neighbour.similarity, least)
-            why = why or f"{against.guard}: {against.reason}"
-        nearly = None
-        if explored and first.similarity >= least:
-            nearly = Nearly("refused", first, _alone_against(question, first.question))
-        return Near(written, None, first.similarity, least, why, nearly)
+                lookup.near, lookup.similarity = neighbour, neighbour.similarity
+                lookup.kind, lookup.refused = ("hit", None) if limit.shadow is None else ("shadow", limit.shadow)
+                return
+            lookup.refused = lookup.refused or f"{against.guard}: {against.reason}"
+        if lookup.explores:
+            lookup.kind, lookup.near = "refused", first
+            lookup.guard = _alone_against(lookup.scope, lookup.job.question, first.question)
 
 
 @lru_cache(maxsize=4_096)
@@ -187,7 +139,7 @@ def forget_read() -> None:
 
 
 def refused(asked: str, known: str, scope: str = "") -> Refusal | None:
-    """Why the answer to a known question must not be served for another; a guard that fails refuses."""
+    """Return why the answer to a known question must not be served for another; a guard that fails refuses."""
     try:
         return refusal(_read(scope, asked), _read(scope, known))
     except Exception as error:  # a guard that fails has not said that they are the same
@@ -195,10 +147,12 @@ def refused(asked: str, known: str, scope: str = "") -> Refusal | None:
         return Refusal(_A_GUARD, f"failed with {type(error).__name__}")
 
 
-def _alone_against(asked: Question, known: str) -> str:
-    """The guard that alone refuses, so that without it the answer would be given; `several`, where others do, too."""
+def _alone_against(scope: str, asked: str, known: str) -> str:
+    """Return the guard that alone refuses, so that without it the answer would be given; `several`, where others do,
+    too.
+    """
     try:
-        names = against(_read(asked.scope, asked.text), _read(asked.scope, known))
+        names = against(_read(scope, asked), _read(scope, known))
     except Exception:  # it failed before, and was logged then
         return _A_GUARD
     return names[0] if len(names) == 1 else SEVERAL

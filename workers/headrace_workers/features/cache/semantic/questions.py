@@ -1,5 +1,5 @@
-"""Questions whose answers may be served, kept in step with the ledger and saved on disk, so that a worker need not read
-the whole ledger at its start.
+"""Questions whose answers may be served or are being made: in memory, kept in step with the ledger, and saved on disk,
+so that a worker need not read the whole ledger at its start.
 
 Below `HEADRACE_HOME` a ledger and an embedder have a folder of their own, which all workers of that home share: each
 may start from another's snapshot. A snapshot ends with a change of the ledger, its *mark*; see `changes.stands` for
@@ -11,7 +11,8 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -22,16 +23,152 @@ from headrace_workers.core.ledger.change_feed import Mark, Position
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.progress import Loop
-from headrace_workers.features.cache.semantic.question_indexes import Entry, Known, Question, Shelf
 from headrace_workers.features.cache.store.answers import Answers, Change
 from headrace_workers.models.vectors import snapshot
 from headrace_workers.models.vectors.snapshot import Bytes, NoSnapshot, SnapshotRefused
+from headrace_workers.models.vectors.vector_index import State, VectorIndex
+from headrace_workers.models.vectors.vectors import VectorRefused, read_vector
 
 LEAST_CHANGES: Final = 1_000  # are followed before it is worth to save again,
 _SHARE: Final = 10  # and this part of what is known,
 _OLDEST: Final = 6 * 3_600.0  # or anything at all for so long (s): older changes are not kept for ever
 _FORGOTTEN: Final = 7 * 86_400.0  # s without a save, after which a folder is another's no more
 _GONE: Final = -1  # in the place of a text's length: it came or went while the rest was saved
+
+
+class Neighbour(NamedTuple):
+    """A known question near to another."""
+
+    entry_id: int
+    similarity: float
+    question: str
+
+
+class Question(NamedTuple):
+    """A known question, and the scope in which it may be asked."""
+
+    scope: str
+    text: str
+
+
+class Shelf:
+    """Questions of one kind. One thread applies changes; any number look up meanwhile."""
+
+    def __init__(self, dimensions: int) -> None:
+        self.dimensions = dimensions
+        self._scopes: dict[str, VectorIndex] = {}
+        self._kept: dict[int, Question] = {}
+
+    def __len__(self) -> int:
+        """Return the number of questions."""
+        return len(self._kept)
+
+    def __contains__(self, entry_id: object) -> bool:
+        """Return True if this entry's question is here."""
+        return entry_id in self._kept
+
+    def apply(self, entries: Iterable[Change]) -> None:
+        """Take in what entries are now. One whose vector cannot be one of ours is left out, and the log says so."""
+        coming: dict[str, dict[int, tuple[NDArray[np.float32], str]]] = defaultdict(dict)
+        going: dict[str, list[int]] = defaultdict(list)
+        for entry in {entry.entry_id: entry for entry in entries}.values():
+            if (before := self._kept.pop(entry.entry_id, None)) is not None:
+                going[before.scope].append(entry.entry_id)
+            if entry.scope is not None and entry.question is not None and entry.vector is not None:
+                vector = self._vector(entry.entry_id, entry.vector)
+                if vector is not None:
+                    coming[entry.scope][entry.entry_id] = vector, entry.question
+        for scope in going.keys() | coming.keys():
+            self._apply(scope, coming.get(scope, {}), going.get(scope, []))
+
+    def nearest(self, scope: str, vector: NDArray[np.float32], count: int) -> list[Neighbour]:
+        """The nearest questions of a scope, best first, `count` at most."""
+        index = self._scopes.get(scope)
+        if index is None:
+            return []
+        kept = self._kept
+        return [
+            Neighbour(entry_id, min(1.0, similarity), question.text)
+            for entry_id, similarity in index.nearest(vector, count)
+            if (question := kept.get(entry_id)) is not None
+        ]
+
+    @property
+    def due(self) -> bool:
+        """Return True if `compact` would do anything."""
+        return any(index.due for index in list(self._scopes.values()))
+
+    def compact(self) -> None:
+        """Rebuild what is due; it may take seconds, and look-ups and changes go on."""
+        for index in list(self._scopes.values()):
+            if index.due:
+                index.compact()
+
+    def held(self) -> tuple[dict[str, State], dict[int, Question]]:
+        """Return each scope's present vectors, and the questions; entries that come or go meanwhile may be in only one
+        of the two."""
+        states = {scope: index.state for scope, index in list(self._scopes.items())}
+        return states, self._kept.copy()
+
+    def put_back(self, indices: dict[str, VectorIndex], kept: dict[int, Question]) -> None:
+        """Hold these in the place of all. Vectors without a question are taken out."""
+        for index in indices.values():
+            rows = index.state.rows
+            index.remove([entry_id for entry_id in rows.ids[: rows.count][rows.alive].tolist() if entry_id not in kept])
+        self._kept, self._scopes = kept, {scope: index for scope, index in indices.items() if len(index)}
+
+    def _apply(self, scope: str, coming: dict[int, tuple[NDArray[np.float32], str]], going: Sequence[int]) -> None:
+        index = self._scopes.get(scope) or self._scopes.setdefault(scope, VectorIndex(self.dimensions))
+        for entry_id, (_, text) in coming.items():
+            self._kept[entry_id] = Question(scope, text)
+        index.apply(list(coming), [vector for vector, _ in coming.values()], going)
+        if not len(index):
+            del self._scopes[scope]
+
+    def _vector(self, entry_id: int, written: bytes) -> NDArray[np.float32] | None:
+        try:
+            return read_vector("entry", entry_id, written, self.dimensions)
+        except VectorRefused as error:
+            log("recall", logging.WARNING, Action.ENTRY_LEFT_OUT, f"an answer is not found by likeness: {error}")
+            return None
+
+
+class Known:
+    """All that a worker knows of one ledger's questions. One thread applies changes; any number look up meanwhile."""
+
+    def __init__(self, dimensions: int) -> None:
+        self.dimensions = dimensions
+        self.live = Shelf(dimensions)  # entries with an answer
+        self.making = Shelf(dimensions)  # entries whose answer is being made
+        self.followed = 0  # the number of the last change that is in it
+
+    def __len__(self) -> int:
+        """Return the number of questions that have an answer."""
+        return len(self.live)
+
+    def apply(self, entries: Sequence[Change]) -> None:
+        """Take in what entries are now."""
+        # Add it before it is removed elsewhere: an entry must be found at every moment.
+        self.live.apply(_gone(entry) if entry.making else entry for entry in entries)
+        self.making.apply(entry if entry.making else _gone(entry) for entry in entries)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.live, self.making, self.followed = Shelf(self.dimensions), Shelf(self.dimensions), 0
+
+    @property
+    def due(self) -> bool:
+        """Return True if `compact` would do anything."""
+        return self.live.due or self.making.due
+
+    def compact(self) -> None:
+        """Rebuild what is due; it may take seconds, and look-ups and changes go on."""
+        self.live.compact()
+        self.making.compact()
+
+
+def _gone(entry: Change) -> Change:
+    return Change(entry.entry_id, None, None, None)
 
 
 class Reached(NamedTuple):
@@ -177,9 +314,7 @@ class Questions:
 
     def take_in(self, changes: Sequence[Change], _loop: Loop) -> None:
         """Know what these entries are now."""
-        self._known.apply(
-            Entry(change.entry_id, change.scope, change.question, change.vector, change.making) for change in changes
-        )
+        self._known.apply(changes)
         self._is_at(changes[-1].mark)
 
     def tidy(self) -> None:
@@ -207,8 +342,8 @@ class Questions:
     def _read(self, loop: Loop, *, making: bool) -> None:
         last = 0
         while rows := self._ledger.of(Answers).snapshot(last, _AT_ONCE, making=making):
-            self._known.apply(Entry(row.id, row.scope, row.question, row.vector, making) for row in rows)
-            last = rows[-1].id
+            self._known.apply(rows)
+            last = rows[-1].entry_id
             loop.beat()
 
     def _is_at(self, mark: Mark | None) -> None:

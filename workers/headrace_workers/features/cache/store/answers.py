@@ -16,7 +16,7 @@ from headrace_workers.core.sql.database import among, reading
 from headrace_workers.core.sql.store import LedgerStore, durable, reads, single_read
 from headrace_workers.core.tables import CHANGES, JOBS, STEPS
 from headrace_workers.features.cache.store import entries, removal
-from headrace_workers.features.cache.tables import ENTRIES, ENTRY, SERVES
+from headrace_workers.features.cache.tables import ENTRIES, ENTRY, IS_LIVE, IS_PENDING, SERVES
 from headrace_workers.features.knowledge.store.documents import Version
 
 # Of the others another try may be answered.
@@ -57,19 +57,32 @@ _IS_FINDABLE: Final = and_(ENTRIES.c.id == CHANGES.c.subject, ENTRIES.c.state.in
 
 
 class Change(NamedTuple):
-    """An entry as it is now; without a vector it is not, or no longer, to be looked up by likeness."""
+    """An entry as it is now; without a vector likeness does not find it, or no longer. If it is `making`, its answer is
+    not there yet.
+    """
 
-    mark: Mark
     entry_id: int
     scope: str | None
     question: str | None
     vector: bytes | None
-    making: bool  # its answer is not there yet
+    making: bool = False
+    mark: Mark = Mark(0, 0, 0, 0)  # its place among the changes; nowhere, if it was read as it stands
 
     @property
     def position(self) -> Position:
         """Return the follower's position."""
         return self.mark.position
+
+
+def snapshot(connection: Connection, after: int, limit: int, *, making: bool = False) -> list[Change]:
+    """Return entries that likeness may find, live ones or ones being made, in the order of their ids."""
+    query = (
+        select(ENTRIES.c.id, ENTRIES.c.scope, ENTRIES.c.question, ENTRIES.c.vector)
+        .where(IS_PENDING if making else IS_LIVE, ENTRIES.c.id > after, ENTRIES.c.vector.is_not(None))
+        .order_by(ENTRIES.c.id)
+        .limit(limit)
+    )
+    return [Change(*row, making) for row in connection.execute(query)]
 
 
 def follow_entries(connection: Connection, after: Position, limit: int) -> list[Change]:
@@ -100,7 +113,7 @@ def recent_changes(connection: Connection, after: int, scopes: Collection[str], 
 
 
 def _change(mark: Mark, row: Any) -> Change:
-    return Change(mark, mark.subject, row.scope, row.question, row.vector, row.state == "pending")
+    return Change(mark.subject, row.scope, row.question, row.vector, row.state == "pending", mark)
 
 
 _STAGE, _DECIDES = "recall", "decide"
@@ -230,7 +243,7 @@ class Answers(LedgerStore):
 
     # -- what workers keep in memory
 
-    snapshot = reads(entries.snapshot)
+    snapshot = reads(snapshot)
     changed = reads(follow_entries)
     lately = reads(recent_changes)
 

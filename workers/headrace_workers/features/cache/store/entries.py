@@ -387,19 +387,6 @@ def expire(connection: Connection) -> int:
     return kill(connection, old, "too old")
 
 
-def snapshot(connection: Connection, after: int, limit: int, *, making: bool = False) -> list[Any]:
-    """Yield entries that likeness may find, live ones or ones being made, in the order of their ids: id, scope,
-    question, vector.
-    """
-    query = (
-        select(ENTRIES.c.id, ENTRIES.c.scope, ENTRIES.c.question, ENTRIES.c.vector)
-        .where(IS_PENDING if making else IS_LIVE, ENTRIES.c.id > after, ENTRIES.c.vector.is_not(None))
-        .order_by(ENTRIES.c.id)
-        .limit(limit)
-    )
-    return list(connection.execute(query))
-
-
 def _pending(connection: Connection, entry_id: int) -> Any:
     query = select(ENTRIES.c.key, ENTRIES.c.scope, ENTRIES.c.normalised, ENTRIES.c.job_id)
     return connection.execute(query.where(ENTRIES.c.id == entry_id, IS_PENDING).with_for_update()).first()
