@@ -2,9 +2,10 @@
 
 import base64
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -12,30 +13,27 @@ from headrace_schemas.errors import Category, ConfigurationError
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import milliseconds, parse_time, rfc3339, show_time
 from headrace_workers.cli.options import JsonLinesOption, limit_option
-from headrace_workers.cli.output import console, printable, put, put_json, say, table
+from headrace_workers.cli.output import Column, console, printable, put, put_json, put_list, say, table
 from headrace_workers.cli.receipts import shorten
 from headrace_workers.cli.refused_events import list_events, retry
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.replay import DeadFilter
 
-COLUMNS = ("letter", "job", "category", "stage", "attempts", "died", "reason")
 WHOLE = ("letter", "job")
 _REASON_WIDTH = 120
 # The fields that a refused record gave about itself, under the event's names.
 _ORIGIN = ("partition", "offset", "key", "ce_id", "ce_subject", "correlationid", "traceparent")
 
 
-def letter_row(letter: Any) -> tuple[str, ...]:
-    """Return a dead letter as the cells of `COLUMNS`. A refused record has the job id that it would have had."""
-    return (
-        letter.id,
-        letter.job_id or letter.refers_to or "",
-        letter.failure or letter.code or letter.category,
-        letter.stage,
-        str(letter.attempts),
-        show_time(letter.died_at) + (" (replayed)" if letter.replayed_at else ""),
-        shorten(letter.reason, _REASON_WIDTH),
-    )
+COLUMNS: Final[Mapping[str, Column]] = {
+    "letter": "id",
+    "job": lambda letter: letter.job_id or letter.refers_to,  # the job id that a refused record would have had
+    "category": lambda letter: letter.failure or letter.code or letter.category,
+    "stage": "stage",
+    "attempts": "attempts",
+    "died": lambda letter: show_time(letter.died_at) + (" (replayed)" if letter.replayed_at else ""),
+    "reason": lambda letter: shorten(letter.reason, _REASON_WIDTH),
+}
 
 
 def letter_dict(letter: Any) -> dict[str, Any]:
@@ -114,16 +112,8 @@ def list_letters(
     ledger = need_ledger()
     wanted = replace(_filter(ledger, stage, tenant, category, since, until), id=name, replayed=replayed)
     letters = ledger.dead(wanted, limit + 1, whole=False)
-    if as_json:
-        for letter in letters[:limit]:
-            put_json(letter_dict(letter))
-    elif letters:
-        rows = [letter_row(letter) for letter in letters[:limit]]
-        console(data=True).print(table(None, COLUMNS, rows, right=("attempts",), whole=WHOLE))
-    else:
-        say("no dead letters")
-    if len(letters) > limit:
-        say(f"only the newest {limit} are shown: --limit shows more")
+    rows = list(map(letter_dict, letters)) if as_json else letters
+    put_list(rows, COLUMNS, "no dead letters", as_json=as_json, limit=limit, right=("attempts",), whole=WHOLE)
 
 
 def show(

@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ import typer
 from pydantic import BaseModel
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError
+from headrace_workers.cli.durations import show_time
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -176,6 +177,59 @@ def table(
 ) -> Rows:
     """Return a table whose cells are plain text, whatever they contain: see `Rows`."""
     return Rows(title, columns, [[printable(cell) for cell in cells] for cells in rows], right, whole, clip, uncut)
+
+
+Column = str | Callable[[Any], object]  # a field of each row, or a function of the row
+
+
+def put_list(
+    rows: Sequence[Any],
+    columns: Mapping[str, Column],
+    nothing: str,
+    *,
+    as_json: bool,
+    limit: int | None = None,
+    which: str = "newest",
+    right: Sequence[str] = (),
+    whole: Sequence[str] = (),
+    clip: Sequence[str] = (),
+) -> None:
+    """Print rows as JSON lines or as a table of these columns; say `nothing` if there is none.
+
+    A row is a model of pydantic or a mapping; its JSON is the row as it is. A store that is asked for one row more than
+    `limit` shows that there are more: that is said, too. See `Rows` for `right`, `whole` and `clip`.
+    """
+    shown = rows if limit is None else rows[:limit]
+    if as_json:
+        for row in shown:
+            put_json(row.model_dump(mode="json") if isinstance(row, BaseModel) else row)
+    elif shown:
+        cells = [[_cell(column, row) for column in columns.values()] for row in shown]
+        console(data=True).print(table(None, tuple(columns), cells, right=right, whole=whole, clip=clip))
+    else:
+        say(nothing)
+    if len(rows) > len(shown):
+        say(f"only the {limit} {which} are shown: --limit shows more")
+
+
+def put_facts(row: Any, columns: Mapping[str, Column]) -> None:
+    """Print one row as a table with a line for each column; the first column names the row."""
+    (name, first), *others = columns.items()
+    facts = [(heading, _cell(column, row)) for heading, column in others]
+    console(data=True).print(table(None, (name, _cell(first, row)), facts))
+
+
+def _cell(column: Column, row: Any) -> str:
+    """Return a cell: numbers with commas, times in local time, lists in one line, and nothing for None."""
+    if not isinstance(column, str):
+        value = column(row)
+    else:
+        value = row[column] if isinstance(row, Mapping) else getattr(row, column)
+        if column.endswith("_at"):
+            return show_time(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(value)
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def printable(text: str) -> str:

@@ -1,38 +1,30 @@
 """Events that Kafka refused: `--events` of `headrace dead`, and `headrace dead drop`."""
 
-from collections.abc import Collection, Sequence
-from typing import Annotated, NoReturn
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Final, NoReturn
 
 import typer
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.connections import need_ledger, ring_bridges
-from headrace_workers.cli.durations import show_time
 from headrace_workers.cli.job_views import SetAsideEvent
 from headrace_workers.cli.options import OneJsonOption
-from headrace_workers.cli.output import be_sure, console, put_json, put_view, say, table
+from headrace_workers.cli.output import Column, be_sure, put_json, put_list, say
 
-_COLUMNS = ("id", "job", "topic", "bytes", "behind", "set aside", "reason")
+_COLUMNS: Final[Mapping[str, Column]] = {
+    "id": lambda event: str(event.id), "job": lambda event: event.job_id or "–", "topic": "topic", "bytes": "size",
+    "behind": "behind", "set aside": "set_aside_at", "reason": "reason",
+}  # fmt: skip
 _DIGITS = 18  # of a number that a database takes
 
 
 def list_events(limit: int, as_json: bool) -> None:
     """List the events that Kafka refused, oldest first."""
     found = [SetAsideEvent.of(event) for event in need_ledger().aside(limit + 1)]
-    if as_json:
-        for event in found[:limit]:
-            put_view(event)
-    elif found:
-        rows = [
-            (str(event.id), event.job_id or "–", event.topic, f"{event.size:,}", f"{event.behind:,}",
-             show_time(event.set_aside_at), event.reason)
-            for event in found[:limit]
-        ]  # fmt: skip
-        console(data=True).print(table(None, _COLUMNS, rows, right=("id", "bytes", "behind"), whole=("id", "job")))
-    else:
-        say("Kafka refused no event")
-    if len(found) > limit:
-        say(f"only the oldest {limit} are shown: --limit shows more")
+    put_list(
+        found, _COLUMNS, "Kafka refused no event", as_json=as_json, limit=limit, which="oldest",
+        right=("id", "bytes", "behind"), whole=("id", "job"),
+    )  # fmt: skip
 
 
 def retry(ids: list[str] | None, everything: bool, as_json: bool) -> NoReturn:

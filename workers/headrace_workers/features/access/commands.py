@@ -1,5 +1,6 @@
 """`headrace keys`: API keys, which say who may come in over HTTP."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -12,7 +13,7 @@ from headrace_schemas.errors import ConfigurationError, HeadraceError
 from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import Moment, parse_life, rfc3339
 from headrace_workers.cli.options import limit_option, tenant_meant
-from headrace_workers.cli.output import NoSuchThing, console, put, put_json, put_view, say, table
+from headrace_workers.cli.output import Column, NoSuchThing, put, put_json, put_list, say
 from headrace_workers.cli.streams import shown_or
 from headrace_workers.core.fields import copied
 from headrace_workers.core.ledger.ledger import Ledger
@@ -79,21 +80,8 @@ def list_keys(
     Example: `headrace keys list --tenant shop`
     """
     found = need_ledger().of(ApiKeys).listed(tenant, limit + 1)
-    keys = [ApiKey.of(row) for row in found[:limit]]
-    if as_json:
-        for key in keys:
-            put_view(key)
-    elif keys:
-        shown = [
-            (key.id, key.tenant, key.name, key.state, _day(key.made_at), _day(key.expires_at), " ".join(key.scopes))
-            for key in keys
-        ]
-        columns = ("key", "tenant", "name", "state", "made", "expires", "scopes")
-        console(data=True).print(table(None, columns, shown, whole=("key",)))
-    else:
-        say("no keys: `headrace keys create NAME` makes one")
-    if len(found) > limit:
-        say(f"only the {limit} newest are shown: --limit shows more")
+    nothing = "no keys: `headrace keys create NAME` makes one"
+    put_list(list(map(ApiKey.of, found)), _COLUMNS, nothing, as_json=as_json, limit=limit, whole=("key",))
 
 
 def rotate(
@@ -177,3 +165,9 @@ def _ms(duration: timedelta) -> int:
 
 def _day(ms: int | None) -> str:
     return (rfc3339(ms) or "never").partition("T")[0]
+
+
+_COLUMNS: Final[Mapping[str, Column]] = {
+    "key": "id", "tenant": "tenant", "name": "name", "state": "state", "made": lambda key: _day(key.made_at),
+    "expires": lambda key: _day(key.expires_at), "scopes": lambda key: " ".join(key.scopes),
+}  # fmt: skip

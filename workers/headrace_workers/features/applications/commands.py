@@ -16,7 +16,7 @@ from headrace_schemas.reasons import describe
 from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import rfc3339, show_ms, show_time
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, checked_tenant, limit_option, tenant_meant
-from headrace_workers.cli.output import NoSuchThing, console, put, put_json, say, table, write_file
+from headrace_workers.cli.output import Column, NoSuchThing, console, put, put_json, put_list, say, table, write_file
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.applications.definition import Definition
 from headrace_workers.features.applications.file import read_application, toml_of
@@ -100,21 +100,21 @@ def list_applications(
     """
     scopes = {SHARED} if shared else None if tenant is None else {SHARED, checked_tenant(tenant)}
     found = need_ledger().of(Applications).listed(scopes, limit + 1)
+    rows: Sequence[Any] = found
     if as_json:
-        for row in found[:limit]:
-            put_json({"application": row.name, "tenant": row.scope or None, "newest": row.newest,
-                      "pushed_at": rfc3339(row.pushed_at), "labels": row.labels})  # fmt: skip
-    elif found:
         rows = [
-            (row.name, row.scope or "shared", f"{row.newest:,}", _labels_in_words(row), show_time(row.pushed_at))
-            for row in found[:limit]
-        ]
-        columns = ("application", "tenant", "newest", "labels", "pushed")
-        console(data=True).print(table(None, columns, rows, right=("newest",), whole=("application",)))
-    else:
-        say("there are no applications: `headrace apps push FILE.toml` makes one")
-    if len(found) > limit:
-        say(f"only {limit} are shown: --limit shows more")
+            {"application": row.name, "tenant": row.scope or None, "newest": row.newest,
+             "pushed_at": rfc3339(row.pushed_at), "labels": row.labels}
+            for row in found
+        ]  # fmt: skip
+    columns: dict[str, Column] = {
+        "application": "name", "tenant": lambda row: row.scope or "shared", "newest": "newest",
+        "labels": _labels_in_words, "pushed": "pushed_at",
+    }  # fmt: skip
+    nothing = "there are no applications: `headrace apps push FILE.toml` makes one"
+    put_list(
+        rows, columns, nothing, as_json=as_json, limit=limit, which="first", right=("newest",), whole=("application",)
+    )
 
 
 def show(
@@ -286,19 +286,13 @@ def rollback(
 
 
 def _show_history(moves: Sequence[Any], name: str, as_json: bool) -> None:
-    if as_json:
-        for move in moves:
-            put_json({**move._asdict(), "at": rfc3339(move.at)})
-    elif moves:
-        rows = [
-            (show_time(move.at), move.label, "" if move.from_number is None else f"{move.from_number}",
-             f"{move.to_number}", move.who, move.gate or "", move.why or "")
-            for move in moves
-        ]  # fmt: skip
-        columns = ("when", "label", "from", "to", "who", "gate", "why")
-        console(data=True).print(table(None, columns, rows, right=("from", "to")))
-    else:
-        say(f"{name} has no labels: `headrace apps label {name} {PRODUCTION}` sets one")
+    rows = [{**move._asdict(), "at": rfc3339(move.at)} for move in moves] if as_json else moves
+    columns: dict[str, Column] = {
+        "when": lambda move: show_time(move.at), "label": "label", "from": "from_number", "to": "to_number",
+        "who": "who", "gate": "gate", "why": "why",
+    }  # fmt: skip
+    nothing = f"{name} has no labels: `headrace apps label {name} {PRODUCTION}` sets one"
+    put_list(rows, columns, nothing, as_json=as_json, right=("from", "to"))
 
 
 def pull(

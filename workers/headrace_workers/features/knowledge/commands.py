@@ -19,7 +19,7 @@ from headrace_schemas.limits import PATTERNS, Alias
 from headrace_workers.cli.asking import MetaOption, WhereOption, attributes_of, filter_of
 from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, checked_tenant, limit_option, tenant_meant
-from headrace_workers.cli.output import be_sure, console, flush, printable, put_json, put_view, say, table
+from headrace_workers.cli.output import be_sure, console, flush, printable, put_json, put_list, put_view, say, table
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.task import pieces
 from headrace_workers.features.knowledge import views as tables
@@ -205,14 +205,8 @@ def list_bases(
     """
     bases = need_ledger().of(KnowledgeBases).bases(None if tenant is None else checked_tenant(tenant))
     found = [KnowledgeBase.of(base) for base in bases]
-    if as_json:
-        for base in found:
-            put_view(base)
-    elif found:
-        rows = [tables.base_row(base) for base in found]
-        console(data=True).print(table(None, tables.BASES, rows, right=tables.NUMBERS, whole=("knowledge",)))
-    else:
-        say("no knowledge bases: `headrace knowledge add NAME PATH` makes one")
+    nothing = "no knowledge bases: `headrace knowledge add NAME PATH` makes one"
+    put_list(found, tables.BASES, nothing, as_json=as_json, right=tables.NUMBERS, whole=("knowledge",))
 
 
 def show(
@@ -235,8 +229,7 @@ def show(
             put_view(document)
         return
     found = list(islice(documents, limit + 1))
-    rows = [tables.document_row(document) for document in found[:limit]]
-    console(data=True).print(table(None, tables.DOCUMENTS, rows, right=tables.NUMBERS))
+    put_list(found[:limit], tables.DOCUMENTS, "it is empty", as_json=False, right=tables.NUMBERS)
     for whole in ledger.of(KnowledgeBases).bases(owner):
         if whole.knowledge == base:
             say(f"{base}: {whole.documents:,} documents, {whole.chunks:,} chunks, {whole.size:,} bytes")
@@ -275,14 +268,7 @@ def search(
             "and are found by words only: `headrace knowledge add` their files again"
         )
     found = [FoundPassage.of(rank, hit) for rank, hit in enumerate(passages.search(query, count, where=wanted), 1)]
-    if as_json:
-        for passage in found:
-            put_view(passage)
-    elif found:
-        rows = [tables.passage_row(passage) for passage in found]
-        console(data=True).print(table(None, tables.HITS, rows, right=tables.NUMBERS))
-    else:
-        say("nothing was found")
+    put_list(found, tables.HITS, "nothing was found", as_json=as_json, right=tables.NUMBERS)
     raise typer.Exit(0 if found else 1)
 
 

@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self
 
 from pydantic import BaseModel
 
 from headrace_schemas.attributes import LONGEST_VALUE, MAX_ATTRIBUTES, AttributeMap
-from headrace_workers.cli.durations import Moment, show_time
+from headrace_workers.cli.durations import Moment
+from headrace_workers.cli.output import Column
 from headrace_workers.cli.receipts import shorten
 from headrace_workers.features.knowledge.intake import Status, Taken
 from headrace_workers.features.knowledge.passages import VECTORS, WORDS, Hit
@@ -125,9 +126,6 @@ class TakenDocument(BaseModel):
         return cls(document=taken.document, status=taken.status, chunks=taken.chunks, reason=taken.reason)
 
 
-BASES = ("knowledge", "tenant", "documents", "chunks", "bytes", "embedder", "changed")
-DOCUMENTS = ("document", "chunks", "bytes", "format", "added", "attributes")
-HITS = ("rank", "score", "words", "vectors", "passage")
 NUMBERS = ("rank", "score", "words", "vectors", "documents", "chunks", "bytes")
 _PASSAGE_WIDTH = 240  # characters of its text
 _ATTRIBUTES_WIDTH = 120  # characters
@@ -135,18 +133,8 @@ _TOLD = 8  # documents that are named before something is done to them
 _STATUSES: tuple[Status, ...] = ("added", "replaced", "described", "unchanged", "refused")
 
 
-def base_row(base: KnowledgeBase) -> tuple[str, ...]:
-    """Return the cells of `BASES`."""
-    embedder = f"{base.embedders} embedders" if base.embedder is None else base.embedder.rpartition("/")[0]
-    numbers = (base.documents, base.chunks, base.bytes)
-    return (base.knowledge, base.tenant, *(f"{n:,}" for n in numbers), embedder, show_time(base.changed_at))
-
-
-def document_row(document: KnowledgeDocument) -> tuple[str, ...]:
-    """Return the cells of `DOCUMENTS`."""
-    numbers = (f"{document.chunks:,}", f"{document.bytes:,}")
-    attributes = shorten(attributes_told(document.attributes), _ATTRIBUTES_WIDTH)
-    return (document.document, *numbers, document.format, show_time(document.added_at), attributes)
+def _embedder(base: KnowledgeBase) -> str:
+    return f"{base.embedders} embedders" if base.embedder is None else base.embedder.rpartition("/")[0]
 
 
 def attributes_told(attributes: AttributeMap) -> str:
@@ -165,15 +153,28 @@ def _typed(value: bool | int | float | str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def passage_row(found: FoundPassage) -> tuple[str, ...]:
-    """Return the cells of `HITS`: of each leg its place there and its score."""
+def _passage(found: FoundPassage) -> str:
     where = f"{found.document}: {found.section}" if found.section else found.document
-    text = f"{where}\n{shorten(found.text, _PASSAGE_WIDTH)}"
-    return (str(found.rank), f"{found.score:.4f}", _leg(found.words, 1), _leg(found.vectors, 2), text)
+    return f"{where}\n{shorten(found.text, _PASSAGE_WIDTH)}"
 
 
 def _leg(leg: Leg | None, digits: int) -> str:
+    """Return the place of a passage in a leg, and its score there."""
     return "–" if leg is None else f"{leg.rank}. {leg.score:.{digits}f}"
+
+
+BASES: Final[Mapping[str, Column]] = {
+    "knowledge": "knowledge", "tenant": "tenant", "documents": "documents", "chunks": "chunks", "bytes": "bytes",
+    "embedder": _embedder, "changed": "changed_at",
+}  # fmt: skip
+DOCUMENTS: Final[Mapping[str, Column]] = {
+    "document": "document", "chunks": "chunks", "bytes": "bytes", "format": "format", "added": "added_at",
+    "attributes": lambda document: shorten(attributes_told(document.attributes), _ATTRIBUTES_WIDTH),
+}  # fmt: skip
+HITS: Final[Mapping[str, Column]] = {
+    "rank": "rank", "score": lambda found: f"{found.score:.4f}", "words": lambda found: _leg(found.words, 1),
+    "vectors": lambda found: _leg(found.vectors, 2), "passage": _passage,
+}  # fmt: skip
 
 
 def passed_words(passed_over: Counter[str]) -> str:

@@ -12,9 +12,21 @@ import typer
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.review import MANUAL
 from headrace_workers.cli.connections import need_ledger, ring_bridges
-from headrace_workers.cli.durations import rfc3339, show_time
+from headrace_workers.cli.durations import rfc3339
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option, tenant_meant
-from headrace_workers.cli.output import Line, NoSuchThing, console, printable, put, put_json, put_view, say, table
+from headrace_workers.cli.output import (
+    Column,
+    Line,
+    NoSuchThing,
+    console,
+    printable,
+    put,
+    put_json,
+    put_list,
+    put_view,
+    say,
+    table,
+)
 from headrace_workers.features.reviews.decision import NoSuchItem, Person, decision_of
 from headrace_workers.features.reviews.hooks import ReviewQueue
 from headrace_workers.features.reviews.progress import ReviewProgress
@@ -157,21 +169,11 @@ def list_items(
         ]
     else:
         views = list(map(ReviewItem.of, reviews.items(person.tenant, state, rule, limit=limit + 1)))
-    if as_json:
-        for view in views[:limit]:
-            put_view(view)
-    elif views:
-        columns = ("item", "rule", "state", "decided", "made", "job", "reason")
-        rows = [
-            (view.id, view.rule or "", view.state, f"{view.decided} of {view.wanted}", show_time(view.made_at),
-             view.job_id, view.reason or "")
-            for view in views[:limit]
-        ]  # fmt: skip
-        console(data=True).print(table(None, columns, rows, whole=("item", "job")))
-    else:
-        say("there are no such items")
-    if len(views) > limit:
-        say(f"only the {limit} newest are shown: --limit shows more")
+    columns: dict[str, Column] = {
+        "item": "id", "rule": "rule", "state": "state", "decided": lambda view: f"{view.decided} of {view.wanted}",
+        "made": "made_at", "job": "job_id", "reason": "reason",
+    }  # fmt: skip
+    put_list(views, columns, "there are no such items", as_json=as_json, limit=limit, whole=("item", "job"))
 
 
 def _export(state: str, rule: str | None, tenant: str | None) -> None:

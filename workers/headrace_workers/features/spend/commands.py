@@ -1,6 +1,8 @@
 """`headrace limits` and `headrace cost`: the tokens and the money that tenants may use, and what models cost."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Final, Literal, Self
 
 import typer
@@ -10,7 +12,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import Moment
 from headrace_workers.cli.options import MOST_TOKENS, JsonLinesOption, checked_tenant, limit_option
-from headrace_workers.cli.output import NoSuchThing, console, put_view, say, table
+from headrace_workers.cli.output import Column, NoSuchThing, put_list, say
 from headrace_workers.core.fields import copied
 from headrace_workers.core.ledger.charges import UNKNOWN
 from headrace_workers.features.access.store.keys import ApiKeys
@@ -134,23 +136,18 @@ def list_limits(
     limits = [Limit.of(quota) for quota in quotas[:limit]]
     if len(quotas) > limit:  # a tenant stands on one page
         limits = [row for row in limits if row.tenant != quotas[limit].tenant] or limits
-    if as_json:
-        for row in limits:
-            put_view(row)
-    elif limits:
-        rows = [(row.tenant, row.key or "", row.unit, row.per, *_figures_of(row)) for row in limits]
-        columns = ("tenant", "key", "unit", "per", *_FIGURES)
-        console(data=True).print(table(None, columns, rows, right=_FIGURES))
-    elif tenant is None and after is None:
-        say("no tenant has a limit: `headrace limits set TENANT --tokens N` or `--money AMOUNT` sets one")
-    else:
-        say("none of these tenants has a limit")
+    nothing = "none of these tenants has a limit"
+    if tenant is None and after is None:
+        nothing = "no tenant has a limit: `headrace limits set TENANT --tokens N` or `--money AMOUNT` sets one"
+    names: dict[str, Column] = {name: name for name in ("tenant", "key", "unit", "per")}
+    figures: dict[str, Column] = {name: partial(_figure_of, name) for name in _FIGURES}
+    put_list(limits, names | figures, nothing, as_json=as_json, right=_FIGURES)
     if len(quotas) > limit:
         say(f"only {len(limits)} are shown: --after {limits[-1].tenant} shows the next, --limit more at a time")
 
 
-def _figures_of(row: Limit) -> list[str]:
-    return [money(getattr(row, name)) if row.unit == "money" else f"{getattr(row, name):,}" for name in _FIGURES]
+def _figure_of(name: str, row: Limit) -> str:
+    return money(getattr(row, name)) if row.unit == "money" else f"{getattr(row, name):,}"
 
 
 def remove_limits(
@@ -197,15 +194,11 @@ def cost(
     today = datetime.now(UTC).date()
     first = today - timedelta(days=days - 1)
     rows, _ = need_ledger().of(Spending).spent(names, first, today, tenant)
-    if as_json:
-        for row in rows:
-            put_view(row)
-    elif rows:
-        shown = [(*(_text(row, name) for name in names), *_figures(row)) for row in rows]
-        columns = (*names, "calls", "cost", "of it an upper bound", "calls without a price")
-        console(data=True).print(table(None, columns, shown, right=columns[len(names) :]))
-    else:
-        say(f"no job that called a model has ended since {first}")
+    columns: dict[str, Column] = {name: partial(_text, name) for name in names}
+    put_list(
+        rows, {**columns, **_FIGURES_OF_COST}, f"no job that called a model has ended since {first}", as_json=as_json,
+        right=tuple(_FIGURES_OF_COST),
+    )  # fmt: skip
 
 
 def _names(by: str) -> list[By]:
@@ -216,11 +209,13 @@ def _names(by: str) -> list[By]:
     return list(dict.fromkeys(names))  # type: ignore[arg-type]  # checked above
 
 
-def _text(row: CostRow, name: str) -> str:
+def _text(name: str, row: CostRow) -> str:
     value: Any = getattr(row, name)
     return "none" if value is None else str(value)
 
 
-def _figures(row: CostRow) -> tuple[str, str, str, str]:
-    cost, bound = ("unknown", "") if row.currency is None else (f"{money(row.amount)} {row.currency}", money(row.bound))
-    return f"{row.calls:,}", cost, bound, f"{row.unknown_calls:,}"
+_FIGURES_OF_COST: Final[Mapping[str, Column]] = {
+    "calls": "calls", "cost": lambda row: "unknown" if row.currency is None else f"{money(row.amount)} {row.currency}",
+    "of it an upper bound": lambda row: None if row.currency is None else money(row.bound),
+    "calls without a price": "unknown_calls",
+}  # fmt: skip

@@ -12,7 +12,19 @@ from sqlalchemy import Row
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import show_ms, show_seconds
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
-from headrace_workers.cli.output import NoSuchThing, console, flush, printable, put, put_json, put_view, say, table
+from headrace_workers.cli.output import (
+    Column,
+    NoSuchThing,
+    console,
+    flush,
+    printable,
+    put,
+    put_json,
+    put_list,
+    put_view,
+    say,
+    table,
+)
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.files.object_store import Store
@@ -76,18 +88,12 @@ def list_runs(
     Example: `headrace tune list`
     """
     found = [TuningRun.of(row) for row in need_ledger().of(TuningRuns).runs(tenant, limit=limit)]
-    if as_json:
-        for each in found:
-            put_view(each)
-    elif found:
-        rows = [
-            (each.id, each.status, each.model, each.fine_tuned_model or "", _end(each), each.organization_id)
-            for each in found
-        ]
-        columns = ("run", "status", "base", "model", "end", "tenant")
-        console(data=True).print(table(None, columns, rows, whole=("run",)))
-    else:
-        say("no runs: docs/how-to/coming-from-openai-fine-tuning.md shows how to start one")
+    columns: dict[str, Column] = {
+        "run": "id", "status": "status", "base": "model", "model": "fine_tuned_model", "end": _end,
+        "tenant": "organization_id",
+    }  # fmt: skip
+    nothing = "no runs: docs/how-to/coming-from-openai-fine-tuning.md shows how to start one"
+    put_list(found, columns, nothing, as_json=as_json, whole=("run",))
 
 
 def show(

@@ -1,5 +1,6 @@
 """`headrace webhooks`: endpoints and their deliveries."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -10,8 +11,8 @@ from headrace_schemas.callback import BATCH_EVENTS, JOB_ENDS
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import milliseconds, parse_life, parse_time, show_ms, show_seconds
-from headrace_workers.cli.options import checked_tenant, limit_option
-from headrace_workers.cli.output import NoSuchThing, be_sure, console, put, put_json, put_view, say, table
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, checked_tenant, limit_option
+from headrace_workers.cli.output import Column, NoSuchThing, be_sure, put, put_facts, put_json, put_list, put_view, say
 from headrace_workers.cli.streams import shown_or
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.webhooks import registering, signing
@@ -36,8 +37,6 @@ _LONGEST_SECRET = 4_096  # bytes that are read of a file
 _USUAL = (*JOB_ENDS, *BATCH_EVENTS)
 _EndpointArgument = Annotated[str, typer.Argument(metavar="ENDPOINT", help="as `headrace webhooks list` shows it")]
 _TenantOption = Annotated[str, typer.Option("--tenant", help="the tenant", envvar="HEADRACE_TENANT")]
-_JsonOption = Annotated[bool, typer.Option("--json", help="print JSON lines")]
-_OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
 
 def add(
@@ -58,7 +57,7 @@ def add(
     secret_file: Annotated[
         Path | None, typer.Option("--secret-file", help="file with a secret that the endpoint already has (whsec_…)")
     ] = None,
-    as_json: _OneJsonOption = False,
+    as_json: OneJsonOption = False,
 ) -> None:
     """Register an endpoint, and print the secret with which it verifies deliveries. The secret is shown only this once.
 
@@ -88,23 +87,16 @@ def list_endpoints(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     places: Annotated[bool, typer.Option("--callbacks", help="also URLs that jobs name as callbacks")] = False,
     limit: Annotated[int, limit_option("the number of entries, newest first")] = 100,
-    as_json: _JsonOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """List endpoints with their event types and states.
 
     Example: `headrace webhooks list --tenant acme`
     """
     found = need_ledger().of(Webhooks).endpoints(tenant, limit + 1, origins=_ORIGINS if places else _ORIGINS[:2])
-    if as_json:
-        for each in found[:limit]:
-            put_view(WebhookEndpoint.of(each))
-    elif found:
-        rows = [_endpoint_row(WebhookEndpoint.of(each)) for each in found[:limit]]
-        console(data=True).print(table(None, _ENDPOINT_COLUMNS, rows, whole=("endpoint",)))
-    else:
-        say("no webhook endpoints: `headrace webhooks add URL` registers one")
-    if len(found) > limit:
-        say(f"only the {limit} newest are shown: --limit shows more")
+    nothing = "no webhook endpoints: `headrace webhooks add URL` registers one"
+    views = list(map(WebhookEndpoint.of, found))
+    put_list(views, _ENDPOINT, nothing, as_json=as_json, limit=limit, whole=("endpoint",))
 
 
 def secret(tenant: _TenantOption = "default") -> None:
@@ -121,7 +113,7 @@ def secret(tenant: _TenantOption = "default") -> None:
 def try_out(
     endpoint: _EndpointArgument,
     event: Annotated[str, typer.Option("--event", help="the sample's event type")] = "webhook.test",
-    as_json: _OneJsonOption = False,
+    as_json: OneJsonOption = False,
 ) -> None:
     """Send a sample from this machine now, and print the endpoint's response. Exit code 1: it did not accept it.
 
@@ -146,7 +138,7 @@ def try_out(
 def rotate(
     endpoint: _EndpointArgument,
     overlap: Annotated[str, typer.Option("--overlap", help="for how long the old secret also signs: 0, 2h, 1d")] = "1d",
-    as_json: _OneJsonOption = False,
+    as_json: OneJsonOption = False,
 ) -> None:
     """Replace an endpoint's secret, and print the new one. During the overlap, deliveries have two signatures.
 
@@ -211,7 +203,7 @@ def deliveries(
     state: Annotated[str | None, typer.Option("--state", help="pending, delivered, failed or dropped")] = None,
     since: Annotated[str | None, typer.Option("--since", help="10m, 2h, 3d, or an ISO 8601 time")] = None,
     limit: Annotated[int, limit_option("the number of entries, newest first")] = 100,
-    as_json: _JsonOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """List deliveries, newest first: attempts, responses, and the time of the next attempt.
 
@@ -222,16 +214,8 @@ def deliveries(
         _show(WebhookDelivery.of(one[0]), one[1], as_json)
         return
     found = ledger.of(Webhooks).deliveries(_range(ledger, which, tenant, since, None), limit + 1, _state(state))
-    if as_json:
-        for each in found[:limit]:
-            put_view(WebhookDelivery.of(each))
-    elif found:
-        rows = [_delivery_row(WebhookDelivery.of(each)) for each in found[:limit]]
-        console(data=True).print(table(None, _DELIVERY_COLUMNS, rows, whole=("delivery",)))
-    else:
-        say("no deliveries")
-    if len(found) > limit:
-        say(f"only the {limit} newest are shown: --limit shows more")
+    views = list(map(WebhookDelivery.of, found))
+    put_list(views, _DELIVERY, "no deliveries", as_json=as_json, limit=limit, whole=("delivery",))
 
 
 def replay(
@@ -242,7 +226,7 @@ def replay(
     delivered: Annotated[bool, typer.Option("--delivered", help="also accepted deliveries")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what would be sent")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
-    as_json: _OneJsonOption = False,
+    as_json: OneJsonOption = False,
 ) -> None:
     """Send failed deliveries again under their ids. The number is shown first, and you are asked.
 
@@ -277,7 +261,8 @@ def _show(found: WebhookDelivery, content: bytes, as_json: bool) -> None:
     if as_json:
         put_json({**found.model_dump(mode="json"), "body": content.decode()})
         return
-    console(data=True).print(table(None, ("delivery", found.id), _delivery_facts(found)))
+    facts = {**_DELIVERY, "endpoint": "webhook_endpoint_id", "answer": "answer"}
+    put_facts(found, facts)
     put(content.decode())
 
 
@@ -330,33 +315,6 @@ def _read_secret(file: Path) -> str:
         raise ConfigurationError(f"--secret-file: cannot read {file}: {error.strerror}") from error
 
 
-_ENDPOINT_COLUMNS: Final = ("endpoint", "tenant", "name", "url", "events", "secret", "health")
-_DELIVERY_COLUMNS: Final = (
-    "delivery",
-    "event",
-    "subject",
-    "created",
-    "state",
-    "attempts",
-    "answered",
-    "next",
-    "reason",
-)
-
-
-def _endpoint_row(endpoint: WebhookEndpoint) -> tuple[str, ...]:
-    """Return the cells of `ENDPOINT_COLUMNS`."""
-    return (
-        endpoint.id,
-        endpoint.tenant,
-        endpoint.name,
-        endpoint.url or "–",
-        ", ".join(endpoint.event_types) or "–",
-        endpoint.signing_secret_hint or "–",
-        _health(endpoint),
-    )
-
-
 def _health(endpoint: WebhookEndpoint) -> str:
     if endpoint.disabled is not None:
         return f"disabled: {endpoint.disabled}"
@@ -366,23 +324,19 @@ def _health(endpoint: WebhookEndpoint) -> str:
     return "ok"
 
 
-def _delivery_row(delivery: WebhookDelivery) -> tuple[str, ...]:
-    """Return the cells of `DELIVERY_COLUMNS`."""
-    answered = f"{delivery.status_code or 'no answer'} after {show_ms(delivery.answered_ms)}"
-    return (
-        delivery.id,
-        delivery.event_type,
-        delivery.subject,
-        show_seconds(delivery.created_at),
-        delivery.state,
-        str(delivery.attempts),
-        "–" if delivery.attempted_at is None else answered,
-        show_seconds(delivery.next_at),
-        delivery.error or "",
-    )
+def _answered(delivery: WebhookDelivery) -> str:
+    if delivery.attempted_at is None:
+        return "–"
+    return f"{delivery.status_code or 'no answer'} after {show_ms(delivery.answered_ms)}"
 
 
-def _delivery_facts(delivery: WebhookDelivery) -> list[tuple[str, str]]:
-    """Return one delivery, a fact a row."""
-    named = zip(_DELIVERY_COLUMNS[1:], _delivery_row(delivery)[1:], strict=True)
-    return [*named, ("endpoint", delivery.webhook_endpoint_id), ("answer", delivery.answer or "")]
+_ENDPOINT: Final[Mapping[str, Column]] = {
+    "endpoint": "id", "tenant": "tenant", "name": "name", "url": lambda endpoint: endpoint.url or "–",
+    "events": lambda endpoint: endpoint.event_types or "–",
+    "secret": lambda endpoint: endpoint.signing_secret_hint or "–", "health": _health,
+}  # fmt: skip
+_DELIVERY: Final[Mapping[str, Column]] = {
+    "delivery": "id", "event": "event_type", "subject": "subject",
+    "created": lambda delivery: show_seconds(delivery.created_at), "state": "state", "attempts": "attempts",
+    "answered": _answered, "next": lambda delivery: show_seconds(delivery.next_at), "reason": "error",
+}  # fmt: skip

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -19,7 +19,18 @@ from headrace_workers.cli import asking
 from headrace_workers.cli.connections import ring_bridges
 from headrace_workers.cli.durations import parse_duration, show_ms
 from headrace_workers.cli.options import MOST_TOKENS, checked_tenant, limit_option
-from headrace_workers.cli.output import console, flush, printable, put, put_json, put_view, say, table, write_file
+from headrace_workers.cli.output import (
+    Column,
+    console,
+    flush,
+    printable,
+    put,
+    put_json,
+    put_list,
+    put_view,
+    say,
+    write_file,
+)
 from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.batches.commands.batch_files import (
     Changed,
@@ -35,8 +46,14 @@ from headrace_workers.features.batches.new_batch import retry_failed as again
 from headrace_workers.features.batches.store.batches import CANCELLED, CANCELLING
 from headrace_workers.features.batches.views import Batch, is_over, progress_words
 
-COLUMNS: Final = ("batch", "status", "total", "completed", "failed", "cached", "tokens", "tenant")
-NUMBERS: Final = ("total", "completed", "failed", "cached", "tokens")
+_NUMBERS: Final[Mapping[str, Column]] = {
+    "total": lambda batch: batch.request_counts.total, "completed": lambda batch: batch.request_counts.completed,
+    "failed": lambda batch: batch.request_counts.failed, "cached": lambda batch: batch.headrace.cached,
+    "tokens": lambda batch: batch.usage.total_tokens,
+}  # fmt: skip
+_COLUMNS: Final[Mapping[str, Column]] = {
+    "batch": "id", "status": "status", **_NUMBERS, "tenant": lambda batch: batch.headrace.tenant,
+}  # fmt: skip
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 10.0
 
@@ -212,13 +229,6 @@ _IdArgument = Annotated[str, typer.Argument(metavar="BATCH", help="the batch's i
 _TenantOption = Annotated[str | None, typer.Option("--tenant", help="its tenant [HEADRACE_TENANT]")]
 
 
-def batch_row(batch: Batch) -> tuple[str, ...]:
-    """Return the cells of `COLUMNS`."""
-    lines, own = batch.request_counts, batch.headrace
-    counts = (lines.total, lines.completed, lines.failed, own.cached, batch.usage.total_tokens)
-    return (batch.id, batch.status, *(f"{count:,}" for count in counts), own.tenant)
-
-
 def facts(batch: Row[Any], codes: Counter[str]) -> list[str]:
     """Return all facts of a batch, a line each."""
     lines = [f"{batch.id} is {progress_words(batch)}"]
@@ -248,14 +258,8 @@ def list_batches(
     """
     with _deployment() as here:
         found = here.batches.batches(tenant, limit=limit)
-    if as_json:
-        for batch in found:
-            put_view(Batch.of(batch))
-    elif found:
-        rows = [batch_row(Batch.of(batch)) for batch in found]
-        console(data=True).print(table(None, COLUMNS, rows, right=NUMBERS, whole=("batch",)))
-    else:
-        say("no batches: `headrace batch submit FILE` makes one")
+    nothing = "no batches: `headrace batch submit FILE` makes one"
+    put_list(list(map(Batch.of, found)), _COLUMNS, nothing, as_json=as_json, right=tuple(_NUMBERS), whole=("batch",))
 
 
 def status(

@@ -11,7 +11,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import milliseconds, parse_time
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
-from headrace_workers.cli.output import Line, be_sure, console, flush, put_json, say, table
+from headrace_workers.cli.output import Line, be_sure, console, flush, put_json, put_list, say, table
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.cache.commands import views
 from headrace_workers.features.cache.semantic.scope_limits import Whole, together
@@ -51,19 +51,15 @@ def label(
         _label_one(ledger, audit, verdict, who, keep, as_json)
         return
     found = ledger.of(Audits).unknown(tenant, _scope(scope), limit + 1)
-    if as_json:
-        for row in found[:limit]:
-            put_json(views.audit_dict(row))
-    elif not found:
-        say("no audit waits for a person")
-    elif sys.stdin.isatty():
+    if found and sys.stdin.isatty() and not as_json:
         _ask(ledger, found[:limit], who, keep)
-    else:
-        rows = [views.audit_row(row) for row in found[:limit]]
-        console(data=True).print(table(None, views.AUDIT_COLUMNS, rows, right=("similarity",), whole=("audit",)))
+        return
+    put_list(
+        list(map(views.audit_dict, found)), views.AUDIT, "no audit waits for a person", as_json=as_json, limit=limit,
+        which="oldest", right=("similarity",), whole=("audit",),
+    )  # fmt: skip
+    if found and not as_json:
         say("label an audit with `headrace review audits AUDIT clean|wrong`")
-    if len(found) > limit:
-        say(f"only the {limit} oldest are shown: --limit shows more")
 
 
 def serve(

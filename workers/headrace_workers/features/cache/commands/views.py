@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from headrace_schemas.recall import CacheTier
 from headrace_workers.cli.durations import rfc3339, show_ms, show_time
+from headrace_workers.cli.output import Column
 from headrace_workers.cli.receipts import shorten
 from headrace_workers.features.cache.commands.explain import AuditOf, Explained, Gate
 from headrace_workers.features.cache.semantic.scope_limits import Whole
@@ -21,7 +22,6 @@ BOUND_COLUMNS = (
 BOUND_RIGHT = BOUND_COLUMNS[3:]
 GUARD_COLUMNS = ("guard", "refused, about", "audits", "right", "wrong", "unknown", "in vain")
 GUARD_RIGHT = GUARD_COLUMNS[1:]
-AUDIT_COLUMNS = ("audit", "tenant", "similarity", "asked", "served", "afresh")
 _SCOPE_SHOWN = 8
 _ALPHA = 0.05
 _WIDTH = 40
@@ -120,10 +120,15 @@ def audit_dict(row: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def audit_row(row: Any) -> tuple[str, ...]:
-    """Return an audit as the cells of `AUDIT_COLUMNS`."""
-    texts = (shorten(text, _WIDTH) if text else "–" for text in (row.question, row.served, row.fresh))
-    return (row.id, row.tenant, f"{row.similarity:.4f}", *texts)
+def _short(text: str | None) -> str:
+    return shorten(text, _WIDTH) if text else "–"
+
+
+AUDIT: Final[Mapping[str, Column]] = {
+    "audit": "audit", "tenant": "tenant", "similarity": lambda audit: f"{audit['similarity']:.4f}",
+    "asked": lambda audit: _short(audit["question"]), "served": lambda audit: _short(audit["served"]),
+    "afresh": lambda audit: _short(audit["fresh"]),
+}  # fmt: skip
 
 
 def audit_facts(row: Any) -> list[tuple[str, str]]:

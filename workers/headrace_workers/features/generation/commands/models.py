@@ -15,7 +15,7 @@ from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownMode
 from headrace_workers.cli.connections import find_redis_url, need_ledger, ring_bridges
 from headrace_workers.cli.durations import rfc3339, show_ms
 from headrace_workers.cli.options import JsonLinesOption
-from headrace_workers.cli.output import console, put, put_json, say, table
+from headrace_workers.cli.output import Column, console, put, put_json, put_list, say, table
 from headrace_workers.core.machine import available_memory
 from headrace_workers.core.pipeline.chain import OWN
 from headrace_workers.core.redis import RedisNames, redis_client
@@ -51,21 +51,17 @@ def list_models(as_json: _JsonOption = False) -> None:
     Example: `headrace models list`
     """
     cards = list_cards(home_of())
-    if as_json:
-        for card in cards:
-            put_json(card_fields(card))
-    elif cards:
-        rows = [
-            (card.alias, card.kind, card.number_format, f"{card.context_length:,}",
-             "" if card.remote else show_size(card.size_bytes), "" if card.remote else card.licence,
-             card.source.split("#")[0])
-            for card in cards
-        ]  # fmt: skip
-        columns = ("model", "kind", "quantization", "context", "size", "licence", "source")
-        console(data=True).print(table(None, columns, rows, right=("context", "size")))
+    columns: dict[str, Column] = {
+        "model": "alias", "kind": "kind", "quantization": "number_format", "context": "context_length",
+        "size": lambda card: None if card.remote else show_size(card.size_bytes),
+        "licence": lambda card: None if card.remote else card.licence,
+        "source": lambda card: card.source.split("#")[0],
+    }  # fmt: skip
+    nothing = f"no models in {home_of() / 'models'}: `headrace models pull {_pullable('generator')[0]}` gets one"
+    rows = list(map(card_fields, cards)) if as_json else cards
+    put_list(rows, columns, nothing, as_json=as_json, right=("context", "size"))
+    if cards and not as_json:
         say(embedder_line(ModelSettings.from_env().embedder, {card.alias for card in cards if card.kind == "embedder"}))
-    else:
-        say(f"no models in {home_of() / 'models'}: `headrace models pull {_pullable('generator')[0]}` gets one")
 
 
 def embedder_line(name: str, here: Collection[str]) -> str:

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from headrace_schemas import Message, Sampling
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import Name
 from headrace_workers.cli.connections import need_ledger, running
 from headrace_workers.cli.options import JsonLinesOption, checked_tenant, limit_option
-from headrace_workers.cli.output import NoSuchThing, console, put_view, say, table
+from headrace_workers.cli.output import NoSuchThing, put_list, say
 from headrace_workers.core.pipeline.chain import OWN
 from headrace_workers.features.providers.store import AllowedProviders
 from headrace_workers.models.catalogue import CATALOGUE_FILE, MOST_PRICE, CatalogueModel
@@ -27,13 +27,6 @@ _NAME: Final = TypeAdapter[str](Name)
 _SHOWN: Final = 80  # characters of a wrong name
 
 TenantArgument = Annotated[str, typer.Argument(help="the tenant")]
-
-
-class AllowList(BaseModel):
-    """The providers that a tenant allows."""
-
-    tenant: str
-    providers: list[str]
 
 
 def add(
@@ -167,19 +160,13 @@ def list_allowed(
     Examples: `headrace providers list`, `headrace providers list --tenant shop --json`
     """
     found = need_ledger().of(AllowedProviders).listed(tenant, limit + 1, after)
-    lists = [AllowList(tenant=name, providers=found[name]) for name in list(found)[:limit]]
-    if as_json:
-        for each in lists:
-            put_view(each)
-    elif lists:
-        rows = [(each.tenant, ", ".join(each.providers)) for each in lists]
-        console(data=True).print(table(None, ("tenant", "providers"), rows))
-    elif tenant is not None:
-        say(f"the tenant {tenant} uses local models alone: `headrace providers allow {tenant} NAME` allows a provider")
-    else:
-        say("every tenant uses local models alone: `headrace providers allow TENANT NAME` allows a provider")
+    lists = [{"tenant": name, "providers": found[name]} for name in list(found)[:limit]]
+    whose = "every tenant" if tenant is None else f"the tenant {tenant}"
+    way = f"`headrace providers allow {tenant or 'TENANT'} NAME` allows a provider"
+    columns = {"tenant": "tenant", "providers": "providers"}
+    put_list(lists, columns, f"{whose} uses local models alone: {way}", as_json=as_json)
     if len(found) > limit:
-        say(f"only {limit} are shown: --after {lists[-1].tenant} shows the next, --limit more at a time")
+        say(f"only {limit} are shown: --after {lists[-1]['tenant']} shows the next, --limit more at a time")
 
 
 def revoke(

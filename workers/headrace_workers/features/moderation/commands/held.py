@@ -8,10 +8,9 @@ from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import show_time
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
-from headrace_workers.cli.output import console, printable, put, put_json, put_view, say, table
+from headrace_workers.cli.output import Column, printable, put, put_json, put_list, put_view, say
 from headrace_workers.features.moderation.views import HeldJob, HeldText
 
-_COLUMNS = ("job", "tenant", "stage", "since", "waits for", "reason")
 _IdsArgument = Annotated[list[str], typer.Argument(metavar="JOB...", help="as `headrace review held` shows them")]
 
 
@@ -38,19 +37,13 @@ def held(
         _show(job, as_json)
         return
     found: list[Any] = need_ledger().held(limit + 1, tenant)
-    if as_json:
-        for row in found[:limit]:
-            put_view(HeldJob.of(row))
-    elif found:
-        rows = [
-            (job.job_id, job.tenant, job.stage, show_time(job.since), _waits_for(job), job.reason or "")
-            for job in map(HeldJob.of, found[:limit])
-        ]
-        console(data=True).print(table(None, _COLUMNS, rows, whole=("job",)))
-    else:
-        say("nothing is held")
-    if len(found) > limit:
-        say(f"only the {limit} that wait longest are shown: --limit shows more")
+    columns: dict[str, Column] = {
+        "job": "job_id", "tenant": "tenant", "stage": "stage", "since": lambda job: show_time(job.since),
+        "waits for": _waits_for, "reason": "reason",
+    }  # fmt: skip
+    views = list(map(HeldJob.of, found))
+    which = "that wait longest"
+    put_list(views, columns, "nothing is held", as_json=as_json, limit=limit, which=which, whole=("job",))
 
 
 def _show(job: str, as_json: bool) -> None:

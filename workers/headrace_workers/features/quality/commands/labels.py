@@ -1,7 +1,7 @@
 """`headrace review labels`: what people say of jobs' ends, taken in from files, listed, and written out again."""
 
-from collections.abc import Iterator
-from typing import Annotated, BinaryIO, Final
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, BinaryIO, Final
 
 import typer
 from pydantic import ValidationError
@@ -13,7 +13,7 @@ from headrace_workers.cli import asking
 from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import rfc3339
 from headrace_workers.cli.options import JsonLinesOption, tenant_meant
-from headrace_workers.cli.output import NoSuchThing, be_sure, console, put_bytes, put_json, say, table
+from headrace_workers.cli.output import Column, NoSuchThing, be_sure, put_bytes, put_list, say
 from headrace_workers.core.json_lines import LineTooLong, NoJSON, lines, listed, parsed
 from headrace_workers.features.quality.store import Labels, Which, review_of
 
@@ -82,31 +82,19 @@ def labels(
         for row in need_ledger().of(Labels).all(tenant):
             put_bytes(review_of(row).model_dump_json(exclude_none=True).encode())
         return
-    found = need_ledger().of(Labels).counted(tenant)
+    found: Sequence[Any] = need_ledger().of(Labels).counted(tenant)
     if as_json:
-        for row in found:
-            put_json(
-                {"tenant": row.tenant, row.kind: row.about, "labels": row.labels, "jobs": row.jobs,
-                 "people": row.people, "newest": rfc3339(row.newest)}
-            )  # fmt: skip
-        return
-    if not found:
-        say("there are no labels: `headrace review import FILE` imports them")
-        return
-    rows = [
-        (
-            row.tenant,
-            row.kind,
-            row.about,
-            f"{row.labels:,}",
-            f"{row.jobs:,}",
-            f"{row.people:,}",
-            rfc3339(row.newest) or "",
-        )
-        for row in found
-    ]
-    columns = ("tenant", "of a", "named", "labels", "jobs", "people", "newest")
-    console(data=True).print(table(None, columns, rows, right=("labels", "jobs", "people")))
+        found = [
+            {"tenant": row.tenant, row.kind: row.about, "labels": row.labels, "jobs": row.jobs, "people": row.people,
+             "newest": rfc3339(row.newest)}
+            for row in found
+        ]  # fmt: skip
+    counts = {name: name for name in ("labels", "jobs", "people")}
+    columns: dict[str, Column] = {
+        "tenant": "tenant", "of a": "kind", "named": "about", **counts, "newest": lambda row: rfc3339(row.newest),
+    }  # fmt: skip
+    nothing = "there are no labels: `headrace review import FILE` imports them"
+    put_list(found, columns, nothing, as_json=as_json, right=tuple(counts))
 
 
 def remove(
