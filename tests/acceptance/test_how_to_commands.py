@@ -86,8 +86,8 @@ def test_a_moderation_policy(shell: Shell) -> None:
 
 def test_reviews_and_labels(shell: Shell) -> None:
     printed = run(shell, "review-answers", {"labels.jsonl": '{"job_id"'})
-    withheld = 'headrace review withhold JOB --reason "names a customer"'
-    assert "1 released" in printed["headrace review release JOB"]
+    withheld = 'headrace review held JOB --withhold "names a customer"'
+    assert "1 released" in printed["headrace review held JOB --release"]
     assert "it is not held" in printed[withheld]
 
 

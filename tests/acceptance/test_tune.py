@@ -51,4 +51,4 @@ def test_a_job_of_kafka_tunes_a_model_that_answers(tmp_path: Path) -> None:
         assert answer["answer"]["finish_reason"] in ("stop", "length")
         (run,) = lines(shell.run("tune", "list", "--json"))
         assert (run["status"], run["fine_tuned_model"]) == ("succeeded", alias)
-        assert alias in shell.run("tune", "show", run["id"])
+        assert alias in shell.run("tune", "list", run["id"])

@@ -141,7 +141,7 @@ def test_the_dead_are_listed_shown_and_replayed(stack):
     assert "echo" in dead["reason"]
     listed = lines(stack.run("dead", "list", "--json"))
     (letter,) = [entry for entry in listed if entry["refers_to"] == dead["refers_to"]]
-    assert "nobody" in stack.run("dead", "show", letter["id"])
+    assert "nobody" in stack.run("dead", "list", letter["id"])
     stack.run("dead", "replay", letter["id"])
     assert letter["id"] not in {entry["id"] for entry in lines(stack.run("dead", "list", "--json"))}
 

@@ -107,17 +107,19 @@ def test_a_label_is_moved_rolled_back_and_has_a_history(call: Call, ledger: Ledg
     assert "triage@next is version 3 already" in call("apps", "label", "triage", "next", "--by", "ada")[2]
     told = call("apps", "label", "triage", "next", "--version", "2", "--by", "ada", "--why", "slow")[2]
     assert "triage@next is version 2 now, and was 3" in told
-    moves = [json.loads(line) for line in call("apps", "show", "triage", "--history", "--json")[1].splitlines()]
+    moves = [json.loads(line) for line in call("apps", "list", "triage", "--history", "--json")[1].splitlines()]
     assert [(m["label"], m["from_number"], m["to_number"], m["why"]) for m in moves] == [
         ("next", 3, 2, "slow"), ("next", None, 3, None),
     ]  # fmt: skip
     assert moves[0]["who"] == "ada"
     for version in "12":
         call("apps", "label", "triage", "production", "--version", version, "--without-gate", "a try")
-    assert "triage@production is version 1 again, and was 2" in call("apps", "rollback", "triage")[2]
-    said = call("apps", "show", "triage", "--history")[1]
+    assert (
+        "triage@production is version 1 again, and was 2" in call("apps", "label", "triage", "production", "--back")[2]
+    )
+    said = call("apps", "list", "triage", "--history")[1]
     assert ("rollback" in said, "skipped" in said, "a try" in said) == (True, True, True)
-    code, _, told = call("apps", "rollback", "triage")
+    code, _, told = call("apps", "label", "triage", "production", "--back")
     assert (code, "has named no other version before" in told) == (1, True)
 
 
@@ -161,8 +163,8 @@ def test_an_application_of_another_scope_is_named(call: Call, ledger: Ledger, fi
     assert json.loads(call("apps", "list", "--json")[1]) | {"pushed_at": 0} == {
         "application": "triage", "tenant": None, "newest": 1, "pushed_at": 0, "labels": {"next": 1},
     }  # fmt: skip
-    assert call("apps", "show", "triage", "--history")[0] == 0
-    code, _, told = call("apps", "show", "none")
+    assert call("apps", "list", "triage", "--history")[0] == 0
+    code, _, told = call("apps", "list", "none")
     assert (code, "`headrace apps list` shows those that there are" in told) == (1, True)
     assert call("apps", "list", "--tenant", "shop", "--shared")[0] == 0
     assert call("apps", "label", "triage", "next", "--shared", "--tenant", "shop")[0] == 2
@@ -258,7 +260,7 @@ def test_what_is_shown_of_a_version_is_of_its_own_jobs(call: Call, ledger: Ledge
                     terminal=json.dumps(terminal).encode(),
                 )
             )  # fmt: skip
-    shown = json.loads(call("apps", "show", "triage", "--json")[1])
+    shown = json.loads(call("apps", "list", "triage", "--json")[1])
     assert (shown["owner"], shown["labels"]) == ("support", {"next": 1})
     assert [each["version"] for each in shown["versions"]] == [2, 1]
     assert shown["versions"][1]["last_7_days"] == {
@@ -266,23 +268,23 @@ def test_what_is_shown_of_a_version_is_of_its_own_jobs(call: Call, ledger: Ledge
         "currency": "EUR",
     }  # fmt: skip
     assert (
-        json.loads(call("apps", "show", "triage", "--shared", "--json")[1])["versions"][0]["last_7_days"]["jobs"] == 1
+        json.loads(call("apps", "list", "triage", "--shared", "--json")[1])["versions"][0]["last_7_days"]["jobs"] == 1
     )
-    said = call("apps", "show", "triage")[1]
+    said = call("apps", "list", "triage")[1]
     assert all(text in said for text in ("Send a ticket", "owner support", "next 1", "50.0% of 2", "1.50 EUR"))
 
 
 @pytest.mark.usefixtures("ledger")
 def test_the_review_rules_of_the_newest_version_are_shown(call: Call, file: Path) -> None:
     pushed(call, file, "One?")
-    assert "review rules" not in call("apps", "show", "triage")[1]
-    assert json.loads(call("apps", "show", "triage", "--json")[1])["review"] is None
+    assert "review rules" not in call("apps", "list", "triage")[1]
+    assert json.loads(call("apps", "list", "triage", "--json")[1])["review"] is None
     rules = '[[review.rules]]\nname = "low"\nshare = 0.5\npeople = 2\nbelow = { criterion = "right", value = 0.5 }\n'
     file.write_text(FILE + rules + '[[review.rules]]\nname = "audit"\nshare = 0.05\n')
     call("apps", "push", str(file))
     words = "low (50 % of answers with right below 0.5, people: 2); audit (5 % of answers)"
-    assert f"review rules: {words}" in call("apps", "show", "triage")[1].replace("\n", " ")
-    assert json.loads(call("apps", "show", "triage", "--json")[1])["review"]["rules"][1] == {
+    assert f"review rules: {words}" in call("apps", "list", "triage")[1].replace("\n", " ")
+    assert json.loads(call("apps", "list", "triage", "--json")[1])["review"]["rules"][1] == {
         "name": "audit", "share": 0.05,
     }  # fmt: skip
 

@@ -41,7 +41,7 @@ def test_a_file_is_submitted_once(submitted, running, call):
     assert submitted(jobs(3)) == first
     assert len({first, submitted(jobs(3), "--name", "b"), submitted(jobs(3), "--answer-tokens", "9")}) == 3
     assert len(running.ledger.of(StoredFiles).files("a")) == 3  # what was not needed was not stored
-    code, out, _ = call("batch", "list", "--json")
+    code, out, _ = call("batch", "status", "--json")
     assert code == 0
     assert [json.loads(line)["status"] for line in out.splitlines()] == ["validating"] * 3
 

@@ -148,7 +148,7 @@ def test_what_is_not_in_the_base_is_named(call, base):
     code, out, said = call("bench", "retrieval", "k", "asked.jsonl")
     assert (code, out) == (2, "")
     assert said.splitlines()[1:] == [
-        "asked.jsonl:1: the base has no document 'docs/nile.md': `headrace knowledge show` names them",
+        "asked.jsonl:1: the base has no document 'docs/nile.md': `headrace knowledge list` names them",
         "asked.jsonl:2: 'docs/mill.md' has no section 'Sails'; it has 'Mills', 'Mills > Wheels'",
     ]
     code, _, said = call("bench", "retrieval", "other", "asked.jsonl")

@@ -228,7 +228,7 @@ def test_the_ledger_of_a_stopped_stack_can_be_read(call: Call, ledger: Ledger):
     assert len(call("dead", "list", "--json", "--stage", "ingest")[1].splitlines()) == 2
     for other in (("--stage", "deliver"), ("--tenant", "acme")):
         assert call("dead", "list", *other)[2] == "no dead letters\n"
-    code, out, _ = call("dead", "show", job_id(1))
+    code, out, _ = call("dead", "list", job_id(1))
     assert code == 0
     assert '{"prompt":"a"}' in out
     status = json.loads(call("status", "--json")[1])

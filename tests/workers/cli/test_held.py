@@ -81,30 +81,30 @@ def test_nothing_is_held(call: Call, ledger: Ledger):
 
 
 def test_one_or_many_are_released(call: Call, ledger: Ledger, held: list[str]):
-    assert call("review", "release", held[0]) == (0, "", "1 released\n")
+    assert call("review", "held", held[0], "--release") == (0, "", "1 released\n")
     assert states(ledger)[held[0]] == "ready"
     assert ledger.read(select(STEPS.c.woken_by).where(STEPS.c.job_id == held[0])) == [(RELEASED,)]
-    code, out, said = call("review", "release", held[1], held[2], held[1], held[3], "--json")
+    code, out, said = call("review", "held", held[1], held[2], held[1], held[3], "--release", "--json")
     assert (code, out) == (1, '{"released": 2}\n')
     assert said == f"{held[3]}: it is not held; `headrace review held` shows held jobs\n2 released\n"
     assert set(states(ledger).values()) == {"ready"}
     # Of what needs no person, nobody was asked anything.
     assert ledger.read(select(STEPS.c.woken_by).where(STEPS.c.job_id == held[1])) == [(None,)]
-    assert call("review", "release", "unheard-of")[0] == 1
-    assert call("review", "release")[0] == 2
+    assert call("review", "held", "unheard-of", "--release")[0] == 1
+    assert call("review", "held", "--release")[0] == 2
 
 
 def test_what_is_withheld_is_dead_with_the_reason(call: Call, ledger: Ledger, held: list[str]):
-    assert call("review", "withhold", held[0])[0] == 2
-    assert call("review", "withhold", held[0], "--reason", " ")[0] == 2
+    assert call("review", "held", held[0], "--release", "--withhold", "no")[0] == 2
+    assert call("review", "held", held[0], "--withhold", " ")[0] == 2
     assert states(ledger)[held[0]] == "held"
-    assert call("review", "withhold", held[0], held[1], held[0], "--reason", "it does") == (
+    assert call("review", "held", held[0], held[1], held[0], "--withhold", "it does") == (
         0,
         "",
         "2 withheld\n",
     )
     assert {letter.reason for letter in ledger.dead(DeadFilter())} == {"withheld: it does"}
     assert [states(ledger)[job] for job in held] == ["dead", "dead", "held", "ready"]
-    code, out, said = call("review", "withhold", held[2], held[3], "--reason", "it does", "--json")
+    code, out, said = call("review", "held", held[2], held[3], "--withhold", "it does", "--json")
     assert (code, out) == (1, '{"withheld": 1}\n')
     assert f"{held[3]}: it is not held" in said

@@ -99,7 +99,7 @@ def test_a_key_that_nobody_was_shown_is_none(call: Call, ledger: Ledger, full_di
     [
         "keys rotate nothing", "keys revoke nothing", "webhooks remove nothing --yes", "limits remove nothing",
         "batch cancel nothing", "review unlabel --criterion nothing --yes", "status nothing",
-        "cancel nothing", "cache explain nothing", "providers revoke nothing", "dead show 7",
+        "cancel nothing", "cache explain nothing", "providers revoke nothing", "dead list 7",
     ],
 )  # fmt: skip
 def test_every_command_says_with_one_exit_code_that_there_is_no_such_thing(call: Call, ledger: Ledger, arguments: str):

@@ -98,12 +98,12 @@ def test_bases_are_listed(call, home):
 
 def test_a_bases_documents_are_shown(call, home):
     call("knowledge", "add", "k", "docs")
-    code, out, said = call("knowledge", "show", "k", "--json")
+    code, out, said = call("knowledge", "list", "k", "--json")
     assert (code, said) == (0, "")
     assert [(row["document"], row["chunks"], row["bytes"], row["format"]) for row in rows(out)] == [
         ("docs/clock.txt", 1, 37, "underlined"), ("docs/mill.md", 2, 62, "markdown"),
     ]  # fmt: skip
-    _, out, said = call("knowledge", "show", "k", "-n", "1")
+    _, out, said = call("knowledge", "list", "k", "-n", "1")
     assert ("docs/clock.txt" in out, "docs/mill.md" in out) == (True, False)
     assert said == "k: 2 documents, 3 chunks, 99 bytes\nonly the first 1 are shown: --limit shows more\n"
 
@@ -163,7 +163,7 @@ def test_a_query_may_be_long_and_not_empty(call, home):
 
 def test_tenants_are_apart(call, home, monkeypatch):
     call("knowledge", "add", "k", "docs", "--tenant", "acme")
-    for command in (["show", "k"], ["search", "k", "mill"], ["remove", "k", "--yes"]):
+    for command in (["list", "k"], ["search", "k", "mill"], ["remove", "k", "--yes"]):
         code, out, said = call("knowledge", *command)
         assert (code, out) == (1, "")
         assert said.startswith("default has no knowledge base 'k'")
@@ -174,11 +174,11 @@ def test_tenants_are_apart(call, home, monkeypatch):
 def test_an_empty_tenant_is_none_and_not_the_usual_one(call, home):
     """A variable of a script that was not set must not lead to somebody's base, least of all to its end."""
     call("knowledge", "add", "k", "docs")
-    for command in (["add", "k", "docs"], ["show", "k"], ["search", "k", "mill"], ["remove", "k", "--yes"]):
+    for command in (["add", "k", "docs"], ["list", "k"], ["search", "k", "mill"], ["remove", "k", "--yes"]):
         code, out, said = call("knowledge", *command, "--tenant", "")
         assert (code, out) == (2, "")
         assert "'' cannot name a tenant" in said
-    assert len(rows(call("knowledge", "show", "k", "--json")[1])) == 2
+    assert len(rows(call("knowledge", "list", "k", "--json")[1])) == 2
 
 
 def test_vectors_of_another_embedder_are_told_of(call, home, monkeypatch):
@@ -220,7 +220,7 @@ def test_removing_asks_first(call, home, ledger, monkeypatch):
         assert len(ledger.of(KnowledgeBases).documents("default", "k", "", 9)) == left
 
 
-@pytest.mark.parametrize("words", [["add", "My Base", "docs"], ["add", "k", "docs", "--tenant", "a b"], ["show", "ü"]])
+@pytest.mark.parametrize("words", [["add", "My Base", "docs"], ["add", "k", "docs", "--tenant", "a b"], ["list", "ü"]])
 def test_names_that_are_none_are_refused(call, home, words):
     code, out, said = call("knowledge", *words)
     assert (code, out) == (2, "")
@@ -286,11 +286,11 @@ def test_documents_have_attributes_and_are_searched_by_them(call, home):
         "and 16 of a document",
         "k: 2 added; 3 chunks written",
     ]
-    _, out, _ = call("knowledge", "show", "k", "--json")
+    _, out, _ = call("knowledge", "list", "k", "--json")
     assert [row["attributes"] for row in rows(out)] == [
         {"language": "en", "version": "3.13"}, {"language": "en", "version": "3.13", "year": 1976},
     ]  # fmt: skip
-    _, out, _ = call("knowledge", "show", "k")
+    _, out, _ = call("knowledge", "list", "k")
     assert "year=1976" in out
     assert 'version="3.13"' in out
     assert max(map(len, out.splitlines())) <= WIDEST
@@ -350,7 +350,7 @@ def test_what_can_be_no_attribute_is_refused(call, home, meta, reason):
 def test_what_stands_behind_an_attribute_is_what_json_says(call, home):
     given = ["a=5", "b=2.5", "c=true", "d=NaN", "e=2026-01-31", "f=007", "g= x=y ", "h=", 'i="5"', "j=[1]", "k=null"]
     call("knowledge", "add", "k", "docs/clock.txt", *(part for each in given for part in ("--meta", each)))
-    _, out, _ = call("knowledge", "show", "k", "--json")
+    _, out, _ = call("knowledge", "list", "k", "--json")
     assert rows(out)[0]["attributes"] == {
         "a": 5, "b": 2.5, "c": True, "d": "NaN", "e": "2026-01-31", "f": "007", "g": "x=y", "h": "", "i": "5",
         "j": "[1]", "k": "null",

@@ -44,8 +44,8 @@ def test_every_name_of_a_refused_record_leads_to_it(call: Call, refused, name):
     code, out, err = call("status", name(refused))
     assert (code, out) == (1, "")
     assert "refused at admission: key is 'key-1'" in err
-    assert f"headrace dead show {refused.id}" in err
-    for command in (("dead", "show", name(refused)), ("dead", "list", "--id", name(refused))):
+    assert f"headrace dead list {refused.id}" in err
+    for command in (("dead", "list", name(refused)), ("dead", "list", name(refused))):
         code, out, _ = call(*command, "--json")
         (shown,) = map(json.loads, out.splitlines())
         assert (code, shown["id"], shown["job_id"], shown["refers_to"]) == (0, refused.id, None, JOB_ID)
@@ -60,7 +60,7 @@ def test_every_name_of_a_refused_record_leads_to_it(call: Call, refused, name):
 def test_a_refused_job_is_found_by_its_idempotency_key(call: Call, refused):
     code, _, err = call("status", "k", "--tenant", "shop")
     assert code == 1
-    assert f"headrace dead show {refused.id}" in err
+    assert f"headrace dead list {refused.id}" in err
     assert "the ledger knows no such job" in call("status", "k", "--tenant", "other")[2]
 
 
@@ -126,7 +126,7 @@ def test_a_job_tells_what_was_refused_under_its_id(call: Call, ledger: Ledger):
     code, out, err = call("status", first.id, "--json")
     assert (code, json.loads(out)["state"]) == (0, "active")
     assert "other content" in err
-    assert "headrace dead show" in err
+    assert "headrace dead list" in err
 
 
 @pytest.mark.parametrize("columns", [60, 80, 200])

@@ -32,8 +32,8 @@ def made(ledger: Ledger) -> int:
 @pytest.mark.parametrize(
     "command",
     [("dead", "replay", "--all"), ("dead", "replay", "--events"), ("dead", "drop", "--yes"),
-     ("review", "release", JOB), ("review", "withhold", JOB, "--reason", "no")],
-    ids=lambda command: " ".join(command[:3]),
+     ("review", "held", JOB, "--release"), ("review", "held", JOB, "--withhold", "no")],
+    ids=" ".join,
 )  # fmt: skip
 def test_bridges_are_told(call: Call, made: int, redis_server, monkeypatch, command):
     monkeypatch.setenv("HEADRACE_REDIS", redis_server.url)

@@ -44,7 +44,7 @@ def test_a_run_is_shown_with_its_losses_and_newest_events(ledger: Ledger, call: 
     held_out = [RunEvent(f"held out {n}", data={"step": n, "valid_loss": loss}) for n, loss in ((0, 2.0), (20, 1.5))]
     checkpoint = Checkpoint(20, "tuning/20", "a" * 64, {"train_loss": 1.0})
     write(ledger, RunWrite(run, "running", [*steps, *held_out, RunEvent("a [bold] word", "warn")], [checkpoint]))
-    code, out, err = call("tune", "show", f"ftjob-{run}", "--limit", "2")
+    code, out, err = call("tune", "list", f"ftjob-{run}", "--limit", "2")
     assert code == 0, err
     assert f"ftjob-{run} of shop is running" in out
     assert "training loss 2.9000 █" in out
@@ -53,7 +53,7 @@ def test_a_run_is_shown_with_its_losses_and_newest_events(ledger: Ledger, call: 
     assert "goes on from the checkpoint of step 20" in out
     lines = [line for line in out.splitlines() if "held out" in line or "[bold]" in line]
     assert [" ".join(line.split()[2:]) for line in lines] == ["info held out 20", "warn a [bold] word"]
-    shown = json.loads(call("tune", "show", run, "--json")[1])
+    shown = json.loads(call("tune", "list", run, "--json")[1])
     assert (shown["status"], shown["events"][0]["message"], len(shown["events"])) == ("running", "a [bold] word", 20)
     assert [each["step_number"] for each in shown["checkpoints"]] == [20]
 
@@ -89,7 +89,7 @@ def test_a_tuned_model_is_deleted_unless_it_is_used(ledger: Ledger, call: Call) 
     assert [path.name for path in (home / "files").rglob("*.*")] == ["copy.json"]
 
 
-@pytest.mark.parametrize("command", ["show", "cancel"])
+@pytest.mark.parametrize("command", ["list", "cancel"])
 def test_a_run_that_is_not_there_or_another_tenant_s_is_said_to_be_unknown(
     ledger: Ledger, call: Call, command: str
 ) -> None:

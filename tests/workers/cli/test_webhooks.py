@@ -118,7 +118,7 @@ def test_deliveries_are_listed_and_sent_again(ledger, run, add):
         assert run("deliveries", endpoint, "--state", "delivered", "--json") == ""
         one = json.loads(run("deliveries", listed[0]["id"], "--json"))
         assert json.loads(one["body"])["type"] == "job.completed"
-        run("enable", endpoint)
+        run("update", endpoint, "--enabled")
         receiver.answer = says()
         before = len(receiver.heard)
         shown = json.loads(run("replay", endpoint, "--dry-run", "--json"))
@@ -147,11 +147,11 @@ def test_disabled_is_told_nothing_more(ledger, run, add):
     office = Office(ledger, sealer=_sealer())
     with receiving() as receiver:
         endpoint = add(receiver.url)["id"]
-        run("disable", endpoint, "--reason", "moves house")
+        run("update", endpoint, "--disabled", "--reason", "moves house")
         take_in(ledger, [evaluation()])
         assert office.end() == 0
         assert "moves house" in run("list", "--json")
-        run("enable", endpoint)
+        run("update", endpoint, "--enabled")
         take_in(ledger, [evaluation(input="b")])
         assert office.end() == 1
 

@@ -86,7 +86,9 @@ _BATCH = 1_000
 
 
 def list_letters(
-    name: Annotated[str | None, typer.Option("--id", metavar="ID", help=f"only this: {_NAMES}")] = None,
+    letter_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help=f"show this with its original event: {_NAMES}")
+    ] = None,
     stage: _StageOption = None,
     tenant: _TenantOption = None,
     category: _CategoryOption = None,
@@ -97,34 +99,32 @@ def list_letters(
     limit: Annotated[int, limit_option("at most so many, newest first")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """List dead letters, newest first, with reason, category and attempts.
+    """List dead letters, newest first, with reason, category and attempts; with ID, show it with its original event.
+    Exit code 1: there is no such dead letter.
 
     With --events, list the events that Kafka refused, oldest first: the reason, and how many events of the same job
     wait behind.
 
-    Examples: `headrace dead list --category poison --since 2h`, `headrace dead list --events`
+    Examples: `headrace dead list --category poison --since 2h`, `headrace dead list --events`,
+    `headrace dead list 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
     if events:
-        if replayed or any(given is not None for given in (name, stage, tenant, category, since, until)):
-            raise ConfigurationError(f"--events lists all: leave out --id, --replayed, {_FILTERS}")
+        if replayed or any(given is not None for given in (letter_id, stage, tenant, category, since, until)):
+            raise ConfigurationError(f"--events lists all: leave out ID, --replayed, {_FILTERS}")
         list_events(limit, as_json)
         return
     ledger = need_ledger()
-    wanted = replace(_filter(ledger, stage, tenant, category, since, until), id=name, replayed=replayed)
+    if letter_id is not None:
+        _show(ledger, letter_id, as_json)
+        return
+    wanted = replace(_filter(ledger, stage, tenant, category, since, until), replayed=replayed)
     letters = ledger.dead(wanted, limit + 1, whole=False)
     rows = list(map(letter_dict, letters)) if as_json else letters
     put_list(rows, COLUMNS, "no dead letters", as_json=as_json, limit=limit, right=("attempts",), whole=WHOLE)
 
 
-def show(
-    letter_id: Annotated[str, typer.Argument(metavar="ID", help=f"the letter: {_NAMES}")],
-    as_json: JsonLinesOption = False,
-) -> None:
-    """Show a dead letter with its original event. Exit code 1: there is none.
-
-    Example: `headrace dead show 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
-    """
-    letters: list[Any] = need_ledger().dead(DeadFilter(id=letter_id, replayed=True), 10)
+def _show(ledger: Ledger, letter_id: str, as_json: bool) -> None:
+    letters: list[Any] = ledger.dead(DeadFilter(id=letter_id, replayed=True), 10)
     if not letters:
         say(f"{letter_id}: no dead letter of this id")
         raise typer.Exit(1)

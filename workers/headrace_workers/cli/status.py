@@ -109,7 +109,7 @@ def _tell_refused(ledger: "Ledger", job_id: str) -> None:
     letters: list[Any] = ledger.dead(DeadFilter(id=job_id, replayed=True), _SHOWN)
     for letter in letters:
         if letter.stage == INGEST:
-            say(f"a record under this id was refused: {letter.reason}; see `headrace dead show {letter.id}`")
+            say(f"a record under this id was refused: {letter.reason}; see `headrace dead list {letter.id}`")
 
 
 def _watch(ledger: "Ledger", job_id: str | None, tenant: str | None) -> None:
@@ -149,7 +149,7 @@ def _find(ledger: "Ledger", job_id: str, tenant: str | None) -> "JobView":
         more = ", the newest of them" if len(named) > _SHOWN else ""
         say(f"{job_id} is a name of several jobs{more}: {', '.join(named[:_SHOWN])}")
     elif letters and letters[0].stage == INGEST:
-        say(f"{job_id}: refused at admission: {letters[0].reason}; see `headrace dead show {letters[0].id}`")
+        say(f"{job_id}: refused at admission: {letters[0].reason}; see `headrace dead list {letters[0].id}`")
     elif letters and (view := ledger.job(letters[0].job_id)) is not None:
         return view
     else:

@@ -48,9 +48,7 @@ _JOBS: Final = {
     "results": "headrace_workers.cli.results:results",
     "status": "headrace_workers.cli.status:status",
     "cancel": "headrace_workers.cli.cancel:cancel",
-    **commands_in(
-        "headrace_workers.cli.dead", {"dead list": "list_letters", "dead show": "show", "dead replay": "replay"}
-    ),
+    **commands_in("headrace_workers.cli.dead", {"dead list": "list_letters", "dead replay": "replay"}),
     "dead drop": "headrace_workers.cli.refused_events:drop",
 }
 _OPERATION: Final = {

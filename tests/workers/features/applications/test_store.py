@@ -150,7 +150,7 @@ def test_a_move_is_published_and_a_label_that_stays_is_not(ledger):
 
 def test_a_label_never_names_a_version_that_is_not_there(ledger):
     pushed(ledger, "a")
-    with pytest.raises(UnknownVersion, match="triage has no version 2: `headrace apps show triage`"):
+    with pytest.raises(UnknownVersion, match="triage has no version 2: `headrace apps list triage`"):
         labelled(ledger, 2)
     assert count(ledger, APPLICATION_LABELS) == count(ledger, APPLICATION_MOVES) == 0
 

@@ -29,6 +29,7 @@ from headrace_workers.features.spend.prices import money
 
 _WEEK: Final = timedelta(days=7)
 _SHOWN: Final = 20  # versions, with the newest first
+_LISTED: Final = 1_000
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the application")]
 TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose application; HEADRACE_TENANT")]
@@ -89,15 +90,29 @@ def _read(files: Sequence[Path]) -> list[Definition]:
 
 
 def list_applications(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="show this application")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="those of this tenant, and the shared ones")] = None,
     shared: Annotated[bool, typer.Option("--shared", help="only those that all tenants share")] = False,
-    limit: Annotated[int, limit_option("so many applications, by name")] = 1_000,
+    limit: Annotated[
+        int | None, limit_option("so many applications, by name; or so many of the newest versions, or moves")
+    ] = None,
+    history: Annotated[bool, typer.Option("--history", help="the moves of its labels, the newest first")] = False,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """List applications with their newest version and their labels.
+    """List applications with their newest version and their labels; with NAME, show that application: its purpose,
+    labels and last gate, and the last 7 days by version.
 
-    Example: `headrace apps list --tenant shop`
+    Cost, pass rate (by the metric) and latency are those of the last 1,000 jobs of each version that ended in these
+    days.
+
+    Examples: `headrace apps list --tenant shop`, `headrace apps list ticket-triage --history`
     """
+    if name is not None:
+        _show(name, tenant, shared, limit or _SHOWN, history, as_json)
+        return
+    if history:
+        raise ConfigurationError("--history is of one application: give NAME")
+    limit = limit or _LISTED
     scopes = {SHARED} if shared else None if tenant is None else {SHARED, checked_tenant(tenant)}
     found = need_ledger().of(Applications).listed(scopes, limit + 1)
     rows: Sequence[Any] = found
@@ -117,21 +132,7 @@ def list_applications(
     )
 
 
-def show(
-    name: NameArgument,
-    tenant: TenantOption = None,
-    shared: SharedOption = False,
-    limit: Annotated[int, limit_option("so many of the newest versions, or moves")] = _SHOWN,
-    history: Annotated[bool, typer.Option("--history", help="the moves of its labels, the newest first")] = False,
-    as_json: OneJsonOption = False,
-) -> None:
-    """Show an application: its purpose, labels and last gate, and the last 7 days by version.
-
-    Cost, pass rate (by the metric) and latency are those of the last 1,000 jobs of each version that ended in these
-    days.
-
-    Examples: `headrace apps show ticket-triage`, `headrace apps show ticket-triage --history`
-    """
+def _show(name: str, tenant: str | None, shared: bool, limit: int, history: bool, as_json: bool) -> None:
     ledger = need_ledger()
     applications, app = _known(ledger, name, tenant, shared)
     if history:
@@ -210,6 +211,7 @@ def label(
     name: NameArgument,
     label: Annotated[str, typer.Argument(metavar="LABEL", help="the label, such as production")],
     version: Annotated[int | None, typer.Option("--version", min=1, help="by default the newest")] = None,
+    back: Annotated[bool, typer.Option("--back", help="for production, the version that it named before")] = False,
     without_gate: Annotated[
         str | None, typer.Option("--without-gate", metavar="REASON", help="for production, without a passed test")
     ] = None,
@@ -221,16 +223,23 @@ def label(
     """Let a label name a version. It holds for jobs that are sent more than one second later.
 
     `production` moves only to a version that passed its test with the models that are served now. `--without-gate`
-    moves it all the same, and the history has the reason.
+    moves it all the same, and the history has the reason. A second `--back` goes one version further back.
 
-    Examples: `headrace apps label ticket-triage production`, `headrace apps label ticket-triage canary --version 4`
+    Examples: `headrace apps label ticket-triage production`, `headrace apps label ticket-triage canary --version 4`,
+    `headrace apps label ticket-triage production --back --why "wrong queue for refunds"`
     """
+    if back and (label != PRODUCTION or version or without_gate is not None):
+        raise ConfigurationError(f"--back is for the label {PRODUCTION} alone: leave --version and --without-gate out")
     if without_gate is not None and label != PRODUCTION:
         raise ConfigurationError(f"--without-gate is for the label {PRODUCTION}: other labels have no gate")
     if without_gate is not None and not without_gate.strip():
         raise ConfigurationError("--without-gate needs a reason, such as --without-gate 'the provider withdrew it'")
     ledger = need_ledger()
     app = _own(ledger, name, _scope(tenant, shared))
+    if back:
+        moved = _applications(ledger).rollback(app.scope, name, _who(by), why)
+        say(f"{name}@{PRODUCTION} is version {moved.to_number} again, and was {moved.from_number}")
+        return
     number, gate = version or app.newest, None
     if _checked(Label, label, "label") == PRODUCTION:
         gate = PASSED if without_gate is None else SKIPPED
@@ -266,23 +275,6 @@ def _check_gate(ledger: Ledger, app: Application, number: int) -> None:
     if changed := sorted(name for name in now.keys() | last.models.keys() if now.get(name) != last.models.get(name)):
         noun = "the models" if len(changed) > 1 else "the model"
         refuse(f"was tested before {noun} {', '.join(changed)} changed")
-
-
-def rollback(
-    name: NameArgument,
-    why: _WhyOption = None,
-    tenant: TenantOption = None,
-    shared: SharedOption = False,
-    by: _ByOption = None,
-) -> None:
-    """Let `production` name the version that it named before. A second rollback goes one version further back.
-
-    Example: `headrace apps rollback ticket-triage --why "wrong queue for refunds"`
-    """
-    ledger = need_ledger()
-    app = _own(ledger, name, _scope(tenant, shared))
-    move = _applications(ledger).rollback(app.scope, name, _who(by), why)
-    say(f"{name}@{PRODUCTION} is version {move.to_number} again, and was {move.from_number}")
 
 
 def _show_history(moves: Sequence[Any], name: str, as_json: bool) -> None:
@@ -366,7 +358,7 @@ def _version(applications: Applications, app: Application, at: str) -> Version:
     version = applications.version(app.scope, app.name, at)
     if version is None:
         kind = "version" if at.isdigit() else "label"
-        raise NoSuchThing(f"{app.name} has no {kind} {at}: `headrace apps show {app.name}` shows what it has")
+        raise NoSuchThing(f"{app.name} has no {kind} {at}: `headrace apps list {app.name}` shows what it has")
     return version
 
 

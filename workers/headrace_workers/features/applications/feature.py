@@ -49,10 +49,8 @@ FEATURE = Feature(
         {
             "apps push": "push",
             "apps list": "list_applications",
-            "apps show": "show",
             "apps test": "try_version",
             "apps label": "label",
-            "apps rollback": "rollback",
             "apps pull": "pull",
         },
     ),

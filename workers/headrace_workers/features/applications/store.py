@@ -174,7 +174,7 @@ def _rollback(connection: Connection, scope: str, name: str, who: str, why: str 
             assert moved is not None  # noqa: S101 - a move has two different versions
             return moved
     raise UnknownVersion(
-        f"{PRODUCTION} of {name} has named no other version before: `headrace apps show {name} --history` shows its "
+        f"{PRODUCTION} of {name} has named no other version before: `headrace apps list {name} --history` shows its "
         "moves"
     )
 
@@ -185,7 +185,7 @@ def _moved(connection: Connection, scope: str, name: str, move: Move) -> Move | 
     here = (versions.scope == scope, versions.name == name, versions.number == move.to_number)
     digest = connection.execute(select(versions.digest).where(*here)).scalar_one_or_none()
     if digest is None:
-        raise UnknownVersion(f"{name} has no version {move.to_number}: `headrace apps show {name}` lists its versions")
+        raise UnknownVersion(f"{name} has no version {move.to_number}: `headrace apps list {name}` lists its versions")
     mine = (labels.scope == scope, labels.name == name, labels.label == move.label)
     before = connection.execute(select(labels.number).where(*mine)).scalar_one_or_none()
     if before == move.to_number:

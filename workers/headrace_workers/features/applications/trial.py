@@ -66,7 +66,7 @@ class Trial:
         version = self.ledger.of(Applications).version(self.app.scope, self.app.name, str(number))
         if version is None:
             raise ConfigurationError(
-                f"{self.app.name} has no version {number}: `headrace apps show {self.app.name}` lists its versions"
+                f"{self.app.name} has no version {number}: `headrace apps list {self.app.name}` lists its versions"
             )
         return Definition.from_json(version.definition)
 

@@ -66,7 +66,6 @@ FEATURE = Feature(
         "headrace_workers.features.batches.commands.batch",
         {
             "batch submit": "submit",
-            "batch list": "list_batches",
             "batch status": "status",
             "batch results": "results",
             "batch cancel": "cancel",

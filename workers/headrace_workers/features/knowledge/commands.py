@@ -196,32 +196,30 @@ def add(
 
 
 def list_bases(
-    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="list the documents of this base")] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="only of this tenant; with NAME, its tenant [HEADRACE_TENANT]")
+    ] = None,
+    limit: Annotated[int, limit_option("with NAME: at most so many documents")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """List the knowledge bases and their sizes.
+    """List the knowledge bases and their sizes; with NAME, the documents of that base in order of name: chunks, sizes,
+    times. Exit code 1: there is no such base.
 
-    Example: `headrace knowledge list`
+    With `--json`, all documents are shown, whatever the limit.
+
+    Examples: `headrace knowledge list`, `headrace knowledge list handbook`
     """
+    if name is not None:
+        _list_documents(named(name), tenant_meant(tenant), limit, as_json)
+        return
     bases = need_ledger().of(KnowledgeBases).bases(None if tenant is None else checked_tenant(tenant))
     found = [KnowledgeBase.of(base) for base in bases]
     nothing = "no knowledge bases: `headrace knowledge add NAME PATH` makes one"
     put_list(found, tables.BASES, nothing, as_json=as_json, right=tables.NUMBERS, whole=("knowledge",))
 
 
-def show(
-    name: _NameArgument,
-    tenant: _TenantOption = None,
-    limit: Annotated[int, limit_option("at most so many")] = 100,
-    as_json: JsonLinesOption = False,
-) -> None:
-    """Show a base's documents in order of name: chunks, sizes, times. Exit code 1: there is no such base.
-
-    With `--json`, all documents are shown, whatever the limit.
-
-    Example: `headrace knowledge show handbook`
-    """
-    base, owner = named(name), tenant_meant(tenant)
+def _list_documents(base: str, owner: str, limit: int, as_json: bool) -> None:
     ledger = need_ledger()
     documents = map(KnowledgeDocument.of, _documents(ledger, base, owner))
     if as_json:
@@ -297,7 +295,7 @@ def remove(
         if not wanted or document.name in wanted
     }
     for missing in sorted(wanted - found.keys()):
-        say(printable(f"{missing}: {base} has no document of this name; `headrace knowledge show {base}` names them"))
+        say(printable(f"{missing}: {base} has no document of this name; `headrace knowledge list {base}` names them"))
     if found and not yes:
         whole = "all of it: " if not wanted else ""
         say(printable(f"from {base} of {owner}, {whole}{names_told(sorted(found))}"))

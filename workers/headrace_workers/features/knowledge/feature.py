@@ -117,7 +117,6 @@ FEATURE = Feature(
         {
             "knowledge add": "add",
             "knowledge list": "list_bases",
-            "knowledge show": "show",
             "knowledge search": "search",
             "bench floor": "floor",
             "knowledge remove": "remove",

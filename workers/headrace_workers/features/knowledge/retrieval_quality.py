@@ -179,7 +179,7 @@ class Contents:
         name, mark, part = right.rpartition(MARK)
         sections = self._sections.get(name if mark else right)
         if sections is None:
-            return f"the base has no document {name if mark else right!r}: `headrace knowledge show` names them"
+            return f"the base has no document {name if mark else right!r}: `headrace knowledge list` names them"
         if any(belongs(name, section, right) for section in sections):
             return None
         has = ", ".join(repr(each) for each in sorted(filter(None, sections))[:5]) or "none"

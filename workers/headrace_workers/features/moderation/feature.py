@@ -92,8 +92,6 @@ FEATURE = Feature(
         "headrace_workers.features.moderation.commands.held",
         {
             "review held": "held",
-            "review release": "release",
-            "review withhold": "withhold",
         },
     ),
     job_check=_job_check,

@@ -79,14 +79,19 @@ def _show(event: Event, as_json: bool) -> None:
 
 
 def list_runs(
+    run_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="show this run, by its id or its job's")] = None,
     tenant: _TenantOption = None,
-    limit: Annotated[int, limit_option("at most so many, newest first")] = 20,
+    limit: Annotated[int, limit_option("at most so many runs, or events of the run, newest first")] = 20,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """List the runs of fine-tuning jobs, newest first.
+    """List the runs of fine-tuning jobs, newest first; with ID, show how far that run is, its losses and its newest
+    events.
 
-    Example: `headrace tune list`
+    Examples: `headrace tune list`, `headrace tune list ftjob-7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
+    if run_id is not None:
+        _show_run(run_id, tenant, limit, as_json)
+        return
     found = [TuningRun.of(row) for row in need_ledger().of(TuningRuns).runs(tenant, limit=limit)]
     columns: dict[str, Column] = {
         "run": "id", "status": "status", "base": "model", "model": "fine_tuned_model", "end": _end,
@@ -96,16 +101,7 @@ def list_runs(
     put_list(found, columns, nothing, as_json=as_json, whole=("run",))
 
 
-def show(
-    run_id: _IdArgument,
-    tenant: _TenantOption = None,
-    limit: Annotated[int, limit_option("so many of the newest events")] = 20,
-    as_json: OneJsonOption = False,
-) -> None:
-    """Show a run: how far it is, its losses and its newest events.
-
-    Example: `headrace tune show ftjob-7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
-    """
+def _show_run(run_id: str, tenant: str | None, limit: int, as_json: bool) -> None:
     ledger = need_ledger()
     row, runs = _known(ledger, run_id, tenant), ledger.of(TuningRuns)
     view, events = TuningRun.of(row), runs.events(row.number, None, _ALL)

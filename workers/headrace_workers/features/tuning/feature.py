@@ -82,7 +82,6 @@ FEATURE = Feature(
             "models delete": "delete_model",
             "tune run": "run",
             "tune list": "list_runs",
-            "tune show": "show",
             "tune cancel": "cancel",
         },
     ),

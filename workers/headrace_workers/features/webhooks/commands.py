@@ -155,30 +155,29 @@ def rotate(
         _tell_secret(made, f"{endpoint} has a new secret; the old one {old_one}:", as_json)
 
 
-def disable(
+def change(
     endpoint: _EndpointArgument,
-    reason: Annotated[str, typer.Option("--reason", help="for people")] = "a person said so",
+    enabled: Annotated[bool | None, typer.Option("--enabled/--disabled", help="whether it gets deliveries")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="why it is disabled, for people")] = "a person said so",
 ) -> None:
-    """Disable an endpoint. Its pending deliveries are dropped; you can replay them once it is enabled.
+    """Enable or disable an endpoint. To enable it clears its failures, and its pending deliveries are sent at once.
 
-    Example: `headrace webhooks disable we_2f1c9a… --reason "moves house"`
+    When it is disabled, its pending deliveries are dropped. `headrace webhooks replay` sends them, and those that
+    failed, once it is enabled.
+
+    Examples: `headrace webhooks update we_2f1c9a… --disabled --reason "moves house"`,
+    `headrace webhooks update we_2f1c9a… --enabled`
     """
+    if enabled is None:
+        raise ConfigurationError("nothing is to change: give --enabled or --disabled")
     ledger = need_ledger()
-    ledger.of(Webhooks).disable(_found(ledger, endpoint).id, reason[:2_000])
-    say(f"{endpoint} is disabled")
-
-
-def enable(endpoint: _EndpointArgument) -> None:
-    """Enable an endpoint and clear its failures. Its pending deliveries are sent at once.
-
-    `headrace webhooks replay` sends the deliveries that failed meanwhile.
-
-    Example: `headrace webhooks enable we_2f1c9a…`
-    """
-    ledger = need_ledger()
-    ledger.of(Webhooks).enable(_found(ledger, endpoint).id)
-    ring_bridges()
-    say(f"{endpoint} is enabled")
+    found = _found(ledger, endpoint)
+    if enabled:
+        ledger.of(Webhooks).enable(found.id)
+        ring_bridges()
+    else:
+        ledger.of(Webhooks).disable(found.id, reason[:2_000])
+    say(f"{endpoint} is {'enabled' if enabled else 'disabled'}")
 
 
 def remove(endpoint: _EndpointArgument, yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False) -> None:

@@ -179,8 +179,8 @@ def _all(units: Sequence[Unit], outcome: Outcome) -> dict[str, Outcome]:
 
 def _disabled(endpoint_id: str, why: str) -> Dropped:
     return Dropped(
-        f"its endpoint is disabled: {why}; after `headrace webhooks enable {endpoint_id}`, `headrace webhooks replay "
-        f"{endpoint_id}` sends it again"
+        f"its endpoint is disabled: {why}; after `headrace webhooks update {endpoint_id} --enabled`, "
+        f"`headrace webhooks replay {endpoint_id}` sends it again"
     )
 
 

@@ -18,7 +18,7 @@ from headrace_schemas.limits import MAX_COMPLETION_TOKENS
 from headrace_workers.cli import asking
 from headrace_workers.cli.connections import ring_bridges
 from headrace_workers.cli.durations import parse_duration, show_ms
-from headrace_workers.cli.options import MOST_TOKENS, checked_tenant, limit_option
+from headrace_workers.cli.options import MOST_TOKENS, JsonLinesOption, checked_tenant, limit_option
 from headrace_workers.cli.output import (
     Column,
     console,
@@ -247,29 +247,26 @@ def facts(batch: Row[Any], codes: Counter[str]) -> list[str]:
     return lines + [f"{name}: {file}" for name, file in files if file]
 
 
-def list_batches(
-    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
-    limit: Annotated[int, limit_option("at most so many, newest first")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False,
-) -> None:
-    """List batches, newest first.
-
-    Example: `headrace batch list`
-    """
-    with _deployment() as here:
-        found = here.batches.batches(tenant, limit=limit)
-    nothing = "no batches: `headrace batch submit FILE` makes one"
-    put_list(list(map(Batch.of, found)), _COLUMNS, nothing, as_json=as_json, right=tuple(_NUMBERS), whole=("batch",))
-
-
 def status(
-    batch_id: _IdArgument, tenant: _TenantOption = None, watched: WatchOption = False, as_json: OneJsonOption = False
+    batch_id: Annotated[str | None, typer.Argument(metavar="[BATCH]", help="the batch's id")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
+    limit: Annotated[int, limit_option("without BATCH: at most so many, newest first")] = 20,
+    watched: WatchOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
-    """Show a batch. With --watch, show its progress until it ends. Exit code 1: some lines were not answered.
+    """Show a batch; without BATCH, list batches, newest first. With --watch, show its progress until it ends. Exit code
+    1: some lines were not answered.
 
-    Examples: `headrace batch status batch_6b0f…`, `headrace batch status batch_6b0f… --watch`
+    Examples: `headrace batch status`, `headrace batch status batch_6b0f… --watch`
     """
     with _deployment() as here:
+        if batch_id is None:
+            if watched:
+                raise ConfigurationError("--watch is for one batch: give its id")
+            found = list(map(Batch.of, here.batches.batches(tenant, limit=limit)))
+            nothing = "no batches: `headrace batch submit FILE` makes one"
+            put_list(found, _COLUMNS, nothing, as_json=as_json, right=tuple(_NUMBERS), whole=("batch",))
+            return
         batch = here.batch(batch_id, tenant)
         if watched:
             raise typer.Exit(0 if watch_batch(here, batch_id) else 1)

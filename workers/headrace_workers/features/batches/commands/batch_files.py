@@ -66,7 +66,7 @@ class Deployment:
         """Return a batch. Raise NoSuchBatch if it does not exist, or is not `tenant`'s."""
         found = self.batches.batch(batch_id, tenant)
         if found is None:
-            raise NoSuchBatch(f"there is no batch {batch_id!r}: `headrace batch list` shows all")
+            raise NoSuchBatch(f"there is no batch {batch_id!r}: `headrace batch status` shows all")
         return found
 
     def check_callback(self, wishes: BatchOptions) -> None:

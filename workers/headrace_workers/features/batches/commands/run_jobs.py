@@ -120,7 +120,7 @@ def _release(batches: Sequence[FileBatch]) -> None:
     try:
         left = sum([batch.cancel() for batch in batches])
     except HeadraceError as error:
-        say(f"unfinished jobs could not be cancelled: {error}; `headrace batch list` shows it")
+        say(f"unfinished jobs could not be cancelled: {error}; `headrace batch status` shows it")
         return
     if left:
         say(f"{left:,} unfinished jobs are cancelled; run the command again to start over")

@@ -121,7 +121,7 @@ def retrieval(
     """Show how well a knowledge base finds the right documents for your questions: by words, by vectors, and fused.
 
     A line is `{"question": …, "documents": ["docs/guide.md", "docs/faq.md#Install"]}`, with names as in `headrace
-    knowledge show`, with or without a section. The relevance of right and wrong passages shows where a floor can be.
+    knowledge list`, with or without a section. The relevance of right and wrong passages shows where a floor can be.
 
     Example: `headrace bench retrieval handbook questions.jsonl --html report.html`
     """

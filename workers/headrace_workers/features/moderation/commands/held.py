@@ -1,4 +1,4 @@
-"""`headrace review held`, `release` and `withhold`: steps that are held, and what a person decides about them."""
+"""`headrace review held`: steps that are held, and what a person decides about them."""
 
 from typing import Annotated, Any
 
@@ -7,11 +7,9 @@ import typer
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.cli.connections import need_ledger, ring_bridges
 from headrace_workers.cli.durations import show_time
-from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
+from headrace_workers.cli.options import JsonLinesOption, limit_option
 from headrace_workers.cli.output import Column, printable, put, put_json, put_list, put_view, say
 from headrace_workers.features.moderation.views import HeldJob, HeldText
-
-_IdsArgument = Annotated[list[str], typer.Argument(metavar="JOB...", help="as `headrace review held` shows them")]
 
 
 class NotHeld(HeadraceError):
@@ -21,7 +19,11 @@ class NotHeld(HeadraceError):
 
 
 def held(
-    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="show this job, with its texts")] = None,
+    jobs: Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="show these jobs, with texts")] = None,
+    release: Annotated[bool, typer.Option("--release", help="let these jobs go on")] = False,
+    withhold: Annotated[
+        str | None, typer.Option("--withhold", metavar="REASON", help="end these jobs as dead, with this reason")
+    ] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="only this tenant's jobs")] = None,
     limit: Annotated[int, limit_option("the number of jobs, the longest held first")] = 100,
     as_json: JsonLinesOption = False,
@@ -31,10 +33,19 @@ def held(
     With JOB, show that job for a decision: the reason, the prompt, and the text as the model wrote it. Moderation has
     not passed that text. It is shown here and nowhere else.
 
-    Examples: `headrace review held`, `headrace review held 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
+    With --release, the held step of each job runs again, and knows that a person released it. With --withhold, the jobs
+    end as dead with that reason, which the sender reads; `headrace dead replay` asks for a new decision. Exit code 1:
+    some of these jobs were not held.
+
+    Examples: `headrace review held`, `headrace review held 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --release`,
+    `headrace review held 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --withhold "names a customer"`
     """
-    if job is not None:
+    if release or withhold is not None:
+        _decide(jobs or [], release, withhold, as_json)
+        return
+    for job in jobs or ():
         _show(job, as_json)
+    if jobs:
         return
     found: list[Any] = need_ledger().held(limit + 1, tenant)
     columns: dict[str, Column] = {
@@ -62,40 +73,18 @@ def _show(job: str, as_json: bool) -> None:
             put(f"{name}: {printable(text)}")
 
 
-def release(jobs: _IdsArgument, as_json: OneJsonOption = False) -> None:
-    """Release held jobs: the held step of each runs again, and knows that a person released it.
-
-    Exit code 1: some of these jobs were not held.
-
-    Example: `headrace review release 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
-    """
-    ledger = need_ledger()
-    _done("released", jobs, frozenset(job for job in dict.fromkeys(jobs) if ledger.release_held([job])), as_json)
-
-
-def withhold(
-    jobs: _IdsArgument,
-    reason: Annotated[str, typer.Option("--reason", help="the reason, for the dead letter")],
-    as_json: OneJsonOption = False,
-) -> None:
-    """End held jobs as dead, with this reason. `headrace dead replay` asks for a new decision.
-
-    Exit code 1: some of these jobs were not held.
-
-    Example: `headrace review withhold 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --reason "names a customer"`
-    """
-    if not reason.strip():
-        raise ConfigurationError("--reason is empty: give a reason, which the job's sender reads")
-    _done("withheld", jobs, need_ledger().withhold(list(dict.fromkeys(jobs)), reason), as_json)
-
-
-def _waits_for(job: HeldJob) -> str:
-    return "a person" if job.needs_person else f"a try at {show_time(job.again_at)}"
-
-
-def _done(what: str, jobs: list[str], done: frozenset[str], as_json: bool) -> None:
-    """Print the outcome, and notify the bridges."""
-    for job in dict.fromkeys(jobs):
+def _decide(jobs: list[str], release: bool, reason: str | None, as_json: bool) -> None:
+    """Release the jobs, or withhold them for this reason; print the outcome, and notify the bridges."""
+    if not jobs or (release and reason is not None):
+        raise ConfigurationError("give the jobs, and one of --release and --withhold REASON")
+    if reason is not None and not reason.strip():
+        raise ConfigurationError("--withhold is empty: give a reason, which the job's sender reads")
+    ledger, named = need_ledger(), list(dict.fromkeys(jobs))
+    if reason is None:
+        what, done = "released", frozenset(job for job in named if ledger.release_held([job]))
+    else:
+        what, done = "withheld", ledger.withhold(named, reason)
+    for job in named:
         if job not in done:
             say(f"{job}: it is not held; `headrace review held` shows held jobs")
     if as_json:
@@ -104,3 +93,7 @@ def _done(what: str, jobs: list[str], done: frozenset[str], as_json: bool) -> No
     if done:
         ring_bridges()
     raise typer.Exit(0 if done.issuperset(jobs) else 1)
+
+
+def _waits_for(job: HeldJob) -> str:
+    return "a person" if job.needs_person else f"a try at {show_time(job.again_at)}"
