@@ -5,8 +5,16 @@ from sqlalchemy import select, text, update
 from tests.workers.core.ledger.rows import SCOPE, audit, serve, write
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
-from headrace_workers.features.cache.store.audits import Audits, Labels, OfGuard, OtherCounts, Seen, Tally, Window
-from headrace_workers.features.cache.store.standings import ScopeStanding
+from headrace_workers.features.cache.store.audits import (
+    Audits,
+    Labels,
+    OfGuard,
+    OtherCounts,
+    ScopeStanding,
+    Seen,
+    Tally,
+    Window,
+)
 from headrace_workers.features.cache.tables import AUDITS
 
 OTHER = "77777" + "0" * 59
@@ -49,11 +57,11 @@ def test_what_was_served_and_audited_is_counted(counted):
     found = counted.of(Audits).counted(SCOPE, "a", 3)
     assert found.before.since == 50
     assert found.tallies == (
-        Tally(1, 0.5, 4, 2, 1, 1), Tally(2, 1.0, 3, 0, 1, 0), Tally(3, 0.25, 1, 0, 0, 1),
+        Tally(1, 0.5, 4, Labels(2, 1, 1)), Tally(2, 1.0, 3, Labels(0, 1, 0)), Tally(3, 0.25, 1, Labels(0, 0, 1)),
     )  # fmt: skip
     assert found.other_counts == OtherCounts(Labels(0, 1, 0), Labels(1, 1, 0))
     # Of seven hits those that lie in the third window of three: the last of them.
-    assert found.window == Window(3, (Tally(3, 0.25, 1, 0, 0, 1),))
+    assert found.window == Window(3, (Tally(3, 0.25, 1, Labels(0, 0, 1)),))
     assert Labels(1, 2, 4).decided == 3
 
 
@@ -64,8 +72,8 @@ def test_what_was_served_as_a_window_began_is_in_it(ledger):
     write(ledger, text(f"INSERT INTO standings (scope, tenant, state, sentence, figures, since, changed_at) "
                        f"VALUES ('{SCOPE}', 'a', 'shown', '', '{{}}', 100, 1)"))  # fmt: skip
     found = ledger.of(Audits).counted(SCOPE, "a", 1)
-    assert found.tallies == (Tally(1, 0.5, 5, 2, 0, 0),)
-    assert found.window == Window(2, (Tally(1, 0.5, 2, 1, 0, 0),))
+    assert found.tallies == (Tally(1, 0.5, 5, Labels(2, 0, 0)),)
+    assert found.window == Window(2, (Tally(1, 0.5, 2, Labels(1, 0, 0)),))
     assert ledger.of(Audits).counted(SCOPE, "a", 2).window == Window(1, found.tallies)
 
 

@@ -14,10 +14,10 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS, STEPS
 from headrace_workers.features.cache.store.audit_rows import (
     BY_ITSELF,
-    Afresh,
+    PATIENCE_MS,
     Audited,
+    AuditWork,
     NewAudit,
-    Own,
     forget,
     give_up,
 )
@@ -49,7 +49,7 @@ def new(name, **fields):
 def test_an_audit_is_written_with_its_work(ledger):
     name = str(uuid4())
     step = NewStep(
-        job_id="another", stage="audit", queue="q", group_key="g", lane=1, rank=3, deadline=0, turn=5, tokens=6,
+        job_id=name, stage="audit", queue="q", group_key="g", lane=1, rank=3, deadline=0, turn=5, tokens=6,
         event_type="t",
     )  # fmt: skip
     before = ledger.now()
@@ -59,7 +59,9 @@ def test_an_audit_is_written_with_its_work(ledger):
                 name,
                 guard="dates",
                 question=question,
-                afresh=Afresh(job=b"{}", step=step, call=CALL, patience_ms=9_000),
+                afresh=AuditWork(
+                    job=b"{}", step=step, call=CALL, tenant="a", subject="served", endpoint="scope 5c09e000"
+                ),
             ).write(tx)
     found = row_of(ledger, name)
     assert before <= found["served_at"] <= ledger.now()
@@ -75,7 +77,7 @@ def test_an_audit_is_written_with_its_work(ledger):
     assert before <= job.accepted_at <= ledger.now()
     (row,) = ledger.read(select(STEPS))
     assert (row.job_id, row.stage, row.queue, row.rank, row.tokens) == (name, "audit", "q", 3, 6)
-    assert row.deadline == job.accepted_at + 9_000
+    assert row.deadline == job.accepted_at + PATIENCE_MS
 
 
 def test_what_was_nearly_served_makes_no_work(ledger):
@@ -109,7 +111,7 @@ def test_what_an_audit_came_to_is_written_once(ledger):
     before = ledger.now()
     for label, reason in (("clean", "r" * 3_000), ("unknown", "late")):
         with writing(ledger.engine) as tx:
-            Audited("one", label, reason, "fresh", Own("again", "wrong")).write(tx)
+            Audited("one", label, reason, "fresh", "again", "wrong").write(tx)
     found = row_of(ledger, "one")
     assert before <= found["labelled_at"] <= ledger.now()
     names = ("label", "labelled_by", "reason", "judged", "question", "served", "fresh", "again", "own")
@@ -127,7 +129,7 @@ def test_what_an_audit_finds_wrong_is_given_to_nobody(ledger):
     for name, kind, number in (("one", "hit", 1), ("near", "refused", 2)):
         audit(ledger, name, kind=kind, entry_id=number, label=None, labelled_at=None, question="q?", served="s!")
     with writing(ledger.engine) as tx:
-        Audited("one", "wrong", "it differs", "fresh", Own("again", "clean")).write(tx)
+        Audited("one", "wrong", "it differs", "fresh", "again", "clean").write(tx)
         Audited("near", "wrong", "it differs").write(tx)
     assert states(ledger) == {1: "dead", 2: "live", 3: "live"}
     (why,) = ledger.read(select(ENTRIES.c.reason).where(ENTRIES.c.id == 1))
@@ -180,7 +182,7 @@ def test_a_verifier_that_says_wrong_ends_what_was_served_unless_a_person_spoke(l
     entry(ledger, 1)
     entry(ledger, 2)
     audit(ledger, "one", **{"kind": kind, "entry_id": 1, "label": "unknown", "labelled_by": BY_ITSELF} | already)
-    ledger.of(Audits).verified("one", said, "verifier:m", "why")
+    ledger.of(Audits).verified(Audited("one", said, "why", by="verifier:m"))
     assert states(ledger) == {1: "dead" if dies else "live", 2: "live"}
     expected = {"label": said, "labelled_by": "verifier:m"} | already
     assert {name: row_of(ledger, "one")[name] for name in expected} == expected

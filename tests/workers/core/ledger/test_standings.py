@@ -6,12 +6,11 @@ from sqlalchemy import update
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.cache.store.audits import Audits, Seen
-from headrace_workers.features.cache.store.standings import unheard_of
+from headrace_workers.features.cache.store.audits import Audits, ScopeStanding, Seen
 from headrace_workers.features.cache.tables import STANDINGS
 
 NOTHING = Seen((), 0)
-FIRST = unheard_of("ab" * 32, "shop")
+FIRST = ScopeStanding(scope="ab" * 32, tenant="shop")
 
 
 def write(ledger, **changes):

@@ -26,8 +26,8 @@ from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.access.tables import RESERVATIONS
-from headrace_workers.features.cache.auditing import label_work
-from headrace_workers.features.cache.store.audit_rows import Audited, Labelled, NewAudit
+from headrace_workers.features.cache.auditing import AuditLabels
+from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.tables import AUDITS
 
@@ -88,7 +88,8 @@ def unlabelled(there: Deployment) -> None:
 
 def ask(there: Deployment) -> None:
     audits = there.ledger.of(Audits)
-    audits.ask([label_work(row, "other", there.prices) for row in audits.unverified(9)], "verifier:other")
+    labels = AuditLabels("other", there.prices)
+    audits.ask([labels.work(row) for row in audits.unverified(9)], labels.by)
 
 
 def labels(there: Deployment) -> list[tuple[str | None, str | None]]:
@@ -118,7 +119,7 @@ def run_label(there: Deployment, claim: Claim, outcome: Outcome | None = None) -
     settled = [
         settle(
             started, row, task_of(row, started.now),
-            outcome or Done(rows=(Labelled(row.subject, "clean", "verifier:other", "the same"),), usage=VERIFIED),
+            outcome or Done(rows=(Audited(row.subject, "clean", "the same", by="verifier:other"),), usage=VERIFIED),
             conditions,
         )
         for row in started.steps

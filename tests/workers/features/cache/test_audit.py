@@ -7,7 +7,7 @@ from headrace_workers.core.ledger.outcome import Done, ProviderBusy, Retry, Wait
 from headrace_workers.core.pipeline.task import Unit
 from headrace_workers.features.cache import auditing as audits
 from headrace_workers.features.cache.auditing import audit
-from headrace_workers.features.cache.store.audit_rows import Audited, Own
+from headrace_workers.features.cache.store.audit_rows import Audited
 from headrace_workers.models.generator import Completion
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
@@ -48,8 +48,8 @@ def test_some_are_answered_twice_and_the_two_answers_compared(monkeypatch: pytes
     )  # fmt: skip
     served = [unit(1, "Ann."), unit(2, "Ann."), unit(3, "It is 3."), unit(4, "Ann.")]
     rows = [outcome.rows[0] for outcome in audit(served, generator=model) if isinstance(outcome, Done)]
-    assert [(row.label, row.own) for row in rows if isinstance(row, Audited)] == [
-        ("clean", Own("Bob.", "unknown")), ("clean", None), ("clean", Own("It is 4.", "wrong")), ("clean", None),
+    assert [(row.label, row.again, row.own) for row in rows if isinstance(row, Audited)] == [
+        ("clean", "Bob.", "unknown"), ("clean", None, None), ("clean", "It is 4.", "wrong"), ("clean", None, None),
     ]  # fmt: skip
     assert len(model.calls) == 1
 

@@ -4,7 +4,7 @@ ledger knows of it.
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +22,7 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import ReadBytes, Stage, model_queue
 from headrace_workers.core.pipeline.task import Job, Unit, estimate_tokens, pack
 from headrace_workers.features.cache.audit_labels import compare
-from headrace_workers.features.cache.store.audit_rows import Afresh, Audited, Label, Labelled, LabelWork, NewAudit, Own
+from headrace_workers.features.cache.store.audit_rows import Audited, AuditWork, NewAudit
 from headrace_workers.features.cache.store.entries import Served
 from headrace_workers.features.cache.tables import SHADOW
 from headrace_workers.models.generator import Completion, Generator, Request
@@ -60,7 +60,6 @@ def twice(audit_id: str) -> bool:
 
 AUDIT: Final = "audit"  # the stage that answers afresh
 _LAST: Final = 9  # of ranks: after all jobs
-_PATIENCE_MS: Final = 3 * 86_400_000
 
 
 class Auditing:
@@ -87,7 +86,7 @@ class Auditing:
         name = audit_id(served.job_id, served.entry_id)
         if self._stage is None or not chosen(name, self._share):
             return (served,)
-        work = None if afresh is None else _work(self._pipeline, self._stage, name, afresh, output)
+        work = None if afresh is None else _work(self._pipeline, self._stage, name, afresh, output, served.scope)
         audit = copied(
             NewAudit, served, id=name, similarity=similarity, question=question, served=output.text, afresh=work
         )
@@ -118,29 +117,41 @@ class Auditing:
         )
 
 
-def _work(pipeline: Pipeline, stage: Stage, name: str, afresh: GenerationJob, output: Output) -> Afresh:
+def _work(pipeline: Pipeline, stage: Stage, name: str, afresh: GenerationJob, output: Output, scope: str) -> AuditWork:
     value, content = encode_value(output), encode_value(afresh)
     model, times = afresh.first_model, 2 if twice(name) else 1
     call = NextCall(model, pipeline.prices.price(model), times * stage.most_tokens(afresh, ReadBytes(len(content))))
-    context = pack(call.pinned(), ())
-    step = NewStep(
-        job_id=name,
-        stage=stage.name,
-        queue=stage.queue(afresh.first_model),
-        group_key=stage.group_of(afresh, name, afresh.first_model),
+    step = _bulk(
+        name, stage.name, stage.queue(model), stage.group_of(afresh, name, model), call, len(value) + len(content)
+    )
+    step = step._replace(
         prefix=stage.prefix(afresh),
+        tokens=estimate_tokens(afresh) * times,
+        event_type=type_of(output),
+        payload=value,
+    )
+    endpoint = f"scope {scope[:8]}"
+    return AuditWork(tenant=output.tenant, subject=output.job_id, endpoint=endpoint, step=step, call=call, job=content)
+
+
+def _bulk(name: str, stage: str, queue: str, group: str, call: NextCall, read_bytes: int) -> NewStep:
+    """Return a step of bulk work that comes after all jobs."""
+    context = pack(call.pinned(), ())
+    return NewStep(
+        job_id=name,
+        stage=stage,
+        queue=queue,
+        group_key=group,
         sized=True,
         lane=BATCH,
         rank=_LAST,
         deadline=0,  # when it is written, by the ledger's clock
         turn=0,
-        tokens=estimate_tokens(afresh) * times,
-        event_type=type_of(output),
-        payload=value,
+        tokens=0,
+        event_type=stage,
         context=context,
-        read_bytes=len(value) + len(content) + len(context or b""),
+        read_bytes=read_bytes + len(context or b""),
     )
-    return Afresh(job=content, step=step, call=call, patience_ms=_PATIENCE_MS)
 
 
 UNREPORTED: Final = Usage(prompt_tokens=0, completion_tokens=0)  # of a call that is charged with the most
@@ -181,8 +192,8 @@ def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
 def compared(audit_id: str, served: str, fresh: str, again: str | None = None) -> Audited:
     """Return the verdict of an audit. `again` is a second fresh answer."""
     comparison = compare(served, fresh)
-    own = None if again is None else Own(again, compare(fresh, again).kind)
-    return Audited(audit_id, comparison.kind, comparison.reason, fresh, own)
+    own = None if again is None else compare(fresh, again).kind
+    return Audited(audit_id, comparison.kind, comparison.reason, fresh, again, own)
 
 
 def _audit_outcome(
@@ -232,34 +243,35 @@ def label_tokens(_job: Job, read: ReadBytes) -> int:
     return tokens_at_most(read.total, 1)
 
 
-def by_model(model: str) -> str:
-    """Return the name under which a model labels."""
-    return f"verifier:{model}"
+@dataclass(frozen=True, slots=True)
+class AuditLabels:
+    """The labels of a model of the deployment, for which units of work are made. `prices` are those of its calls."""
+
+    model: str
+    prices: Prices
+
+    @property
+    def by(self) -> str:
+        """Return the name under which the model labels."""
+        return f"verifier:{self.model}"
+
+    def work(self, row: Any) -> AuditWork:
+        """Return the work of labelling this audit."""
+        read = sum(len((text or "").encode()) for text in (row.question, row.served, row.fresh))
+        tokens = tokens_at_most(read, 1)
+        call = NextCall(self.model, self.prices.price(self.model), tokens)
+        step = _bulk(label_id(row.id), LABEL, model_queue(self.model), f"{LABEL}|{self.model}", call, read)
+        step = step._replace(tokens=tokens // _CHARACTERS_PER_TOKEN, tenant=row.tenant)
+        return AuditWork(tenant=row.tenant, subject=row.id, endpoint=LABEL, step=step, call=call)
 
 
-def label_work(row: Any, model: str, prices: Prices) -> LabelWork:
-    """Return the work of labelling an audit with this model."""
-    read = sum(len((text or "").encode()) for text in (row.question, row.served, row.fresh))
-    tokens = tokens_at_most(read, 1)
-    call = NextCall(model, prices.price(model), tokens)
-    context = pack(call.pinned(), ())
-    step = NewStep(
-        job_id=label_id(row.id),
-        stage=LABEL,
-        queue=model_queue(model),
-        group_key=f"{LABEL}|{model}",
-        sized=True,
-        lane=BATCH,
-        rank=_LAST,
-        deadline=0,  # when it is written, by the ledger's clock
-        turn=0,
-        tokens=tokens // _CHARACTERS_PER_TOKEN,
-        event_type=LABEL,
-        context=context,
-        read_bytes=read + len(context or b""),
-        tenant=row.tenant,
-    )
-    return LabelWork(audit_id=row.id, tenant=row.tenant, step=step, call=call)
+def labelled_by(verifier: str, audit_id: str, verdict: Verdict | HeadraceError) -> Audited:
+    """Return the label of an audit by a verifier, which has a verdict about its answers or has not."""
+    by = f"verifier:{verifier}"
+    if isinstance(verdict, HeadraceError):
+        return Audited(audit_id, "unknown", f"the verifier gave no verdict: {reason_of(verdict)}", by=by)
+    reason = f"the same answer with a probability of {verdict.value:.2f}"
+    return Audited(audit_id, "clean" if verdict.holds else "wrong", reason, by=by)
 
 
 def label_audits(units: Sequence[Unit], *, generator: Generator, audit_texts: Texts) -> list[Outcome]:
@@ -278,11 +290,10 @@ def _label_outcome(audit_id: str, verdict: Verdict | HeadraceError | None, model
         return Done()
     if isinstance(verdict, ProviderBusy):
         return wait_for(verdict)
-    if isinstance(verdict, HeadraceError):
-        reason = reason_of(verdict)
-        unknown = Labelled(audit_id, "unknown", by_model(model), f"the verifier gave no verdict: {reason}")
-        given_up = Done(rows=(unknown,), usage=UNREPORTED if verdict.billed else None)
-        return Retry(reason, otherwise=given_up, billed=verdict.billed) if verdict.category.retryable else given_up
-    label: Label = "clean" if verdict.holds else "wrong"
-    reason = f"the same answer with a probability of {verdict.value:.2f}"
-    return Done(rows=(Labelled(audit_id, label, by_model(model), reason),), usage=verdict.usage or UNREPORTED)
+    label = labelled_by(model, audit_id, verdict)
+    if isinstance(verdict, Verdict):
+        return Done(rows=(label,), usage=verdict.usage or UNREPORTED)
+    given_up = Done(rows=(label,), usage=UNREPORTED if verdict.billed else None)
+    if not verdict.category.retryable:
+        return given_up
+    return Retry(reason_of(verdict), otherwise=given_up, billed=verdict.billed)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # most processes do without it
 
 def _hooks() -> "Hooks":
     from headrace_workers.core.ledger.hooks import Hooks
-    from headrace_workers.features.cache.store import entries, removal, row_locks, standings
+    from headrace_workers.features.cache.store import audits, entries, removal, row_locks
 
     return Hooks(
         concerns=entries.makes_answer,
@@ -34,7 +34,7 @@ def _hooks() -> "Hooks":
         is_due=entries.any_expired,
         on_reap=entries.expire,
         on_prune=removal.forget,
-        incidents=standings.incidents,
+        incidents=audits.incidents,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace_schemas.errors import UnknownModel
 from headrace_workers.core.log import Action, log
-from headrace_workers.features.cache.auditing import Auditing
+from headrace_workers.features.cache.auditing import Auditing, AuditLabels
 from headrace_workers.features.cache.settings import CacheSettings
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.generation.parts import held_models
@@ -42,7 +42,7 @@ def _cache(worker: WorkerParts) -> "AnswerLookup":
     from headrace_workers.features.cache.semantic.lookup import AnswerLookup, ModelOfVerifier
     from headrace_workers.features.cache.semantic.nearest import NearestQuestions
     from headrace_workers.features.cache.semantic.questions import Keeping, Known, Questions, Saved
-    from headrace_workers.features.cache.semantic.scope_limits import AuditLabels, ScopeLimits
+    from headrace_workers.features.cache.semantic.scope_limits import ScopeLimits
     from headrace_workers.features.knowledge.load_verifier import load_verifier
 
     settings, ledger, progress = worker.settings, worker.ledger, worker.progress

@@ -1,17 +1,29 @@
 from headrace_workers.features.cache.semantic.scope_limits import judge, together
-from headrace_workers.features.cache.store.audits import Labels, OtherCounts, Tally, Window
-from headrace_workers.features.cache.store.standings import ScopeStanding, unheard_of
+from headrace_workers.features.cache.store.audits import (
+    Counted,
+    Labels,
+    OtherCounts,
+    ScopeStanding,
+    Seen,
+    Tally,
+    Window,
+)
 
-NEW = unheard_of("ab" * 32, "shop")
+NEW = ScopeStanding(scope="ab" * 32, tenant="shop")
 
 
 def tally(clean: int, wrong: int = 0, unknown: int = 0, served: int = 10_000, stratum: int = 0) -> Tally:
-    return Tally(stratum, 0.05, served, clean, wrong, unknown)
+    return Tally(stratum, 0.05, served, Labels(clean, wrong, unknown))
 
 
-def told(*tallies: Tally, before: ScopeStanding = NEW) -> ScopeStanding:
-    """How a scope stands in its first window."""
-    return judge(before, tallies, Window(1, tallies), 0.01)
+def told(
+    *tallies: Tally,
+    before: ScopeStanding = NEW,
+    window: Window | None = None,
+    beside: OtherCounts = OtherCounts(),  # noqa: B008 - a value
+) -> ScopeStanding:
+    """How a scope stands, in its first window where none is named."""
+    return judge(Counted(before, tallies, window or Window(1, tallies), beside, Seen((), 0)), 0.01)
 
 
 def test_a_scope_is_shown_by_clean_audits_alone() -> None:
@@ -32,7 +44,7 @@ def test_wrong_labels_turn_it_off_and_doubt_does_not() -> None:
 def test_the_newest_window_sees_what_a_long_good_past_hides() -> None:
     past, newest = tally(2_000, wrong=15), tally(60, wrong=15, served=1_000)
     assert told(past).state == "not yet shown"
-    found = judge(NEW, [past], Window(11, (newest,)), 0.01)
+    found = told(past, window=Window(11, (newest,)))
     assert (found.state, found.figures["recent"]["wrong"]) == ("off", 15)
     assert "newest window" in found.sentence
 
@@ -47,7 +59,7 @@ def test_what_stands_beside_the_bound_is_told_and_changes_nothing() -> None:
     """However often what was nearly served would have been wrong, and the model contradicts itself."""
     tallies = (tally(333),)
     beside = OtherCounts(refused=Labels(0, 400, 0), own=Labels(1, 50, 3))
-    found = judge(NEW, tallies, Window(1, tallies), 0.01, beside)
+    found = told(*tallies, beside=beside)
     assert found.state == "shown"
     assert (found.figures["audits"], found.figures["wrong"]) == (333, 0)
     assert (found.figures["refused"]["wrong"], found.figures["own"]["wrong"]) == (400, 50)

@@ -17,10 +17,11 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import installed_stages
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.tables import STEPS
+from headrace_workers.features.cache.auditing import AuditLabels
 from headrace_workers.features.cache.semantic.lookup import AnswerLookup, ModelOfVerifier
 from headrace_workers.features.cache.semantic.nearest import NearestQuestions
 from headrace_workers.features.cache.semantic.questions import Known, Questions
-from headrace_workers.features.cache.semantic.scope_limits import AuditLabels, ScopeLimits
+from headrace_workers.features.cache.semantic.scope_limits import ScopeLimits
 from headrace_workers.features.cache.stage import stages
 from headrace_workers.features.cache.store.audits import Audits
 from headrace_workers.features.cache.tables import AUDITS

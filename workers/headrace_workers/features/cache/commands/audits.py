@@ -16,8 +16,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.cache.commands import views
 from headrace_workers.features.cache.semantic.scope_limits import Whole, together
 from headrace_workers.features.cache.store.answers import Answers
-from headrace_workers.features.cache.store.audits import Audits
-from headrace_workers.features.cache.store.standings import ScopeStanding
+from headrace_workers.features.cache.store.audits import Audits, ScopeStanding
 
 _Word = Literal["clean", "wrong"]
 _WORDS: dict[str, _Word] = {"c": "clean", "clean": "clean", "w": "wrong", "wrong": "wrong"}

@@ -11,9 +11,8 @@ from headrace_workers.cli.receipts import shorten
 from headrace_workers.features.cache.commands.explain import AuditOf, Explained, Gate
 from headrace_workers.features.cache.semantic.scope_limits import Whole
 from headrace_workers.features.cache.store.answers import CacheCounts, Kept
-from headrace_workers.features.cache.store.audits import OfGuard
+from headrace_workers.features.cache.store.audits import OfGuard, ScopeStanding
 from headrace_workers.features.cache.store.removal import EXACT, AnswerOf
-from headrace_workers.features.cache.store.standings import ScopeStanding
 from headrace_workers.stats.binomial import clopper_pearson_lower, clopper_pearson_upper
 
 BOUND_COLUMNS = (

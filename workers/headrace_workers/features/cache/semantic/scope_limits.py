@@ -8,17 +8,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
-from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ledger.charges import Prices
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KeepsGoing
 from headrace_workers.core.progress import Loop
-from headrace_workers.features.cache.auditing import by_model, label_work
-from headrace_workers.features.cache.store.audit_rows import Label, LabelWork
-from headrace_workers.features.cache.store.audits import Audits, OtherCounts, Tally, Window
-from headrace_workers.features.cache.store.standings import NOT_YET, OFF, SHOWN, ScopeStanding
-from headrace_workers.features.cache.store.standings import State as ScopeState
+from headrace_workers.features.cache.auditing import AuditLabels, labelled_by
+from headrace_workers.features.cache.store.audits import (
+    NOT_YET,
+    OFF,
+    SHOWN,
+    Audits,
+    Counted,
+    ScopeStanding,
+    Tally,
+)
+from headrace_workers.features.cache.store.audits import State as ScopeState
 from headrace_workers.models.verifiers.verifier import Relation, TextPair, Verdict, Verifier
 from headrace_workers.stats.error_bounds import (
     WINDOW,
@@ -45,23 +49,6 @@ class Limit(NamedTuple):
 
     off: str | None = None
     shadow: str | None = None  # why nothing is served by likeness yet; what would be served is audited
-
-
-@dataclass(frozen=True, slots=True)
-class AuditLabels:
-    """The labels of a model of the deployment, for which units of work are made. `prices` are those of its calls."""
-
-    model: str
-    prices: Prices
-
-    @property
-    def by(self) -> str:
-        """Return the name under which the model labels."""
-        return by_model(self.model)
-
-    def work(self, row: Any) -> LabelWork:
-        """Return the work of labelling this audit."""
-        return label_work(row, self.model, self.prices)
 
 
 NOTHING_AUDITED: Final = "nothing was audited yet"
@@ -128,12 +115,8 @@ class ScopeLimits(KeepsGoing):
         pairs = [TextPair(Relation.SAME_ANSWER, row.served, row.fresh, row.tenant, row.question) for row in rows]
         for row, verdict in zip(rows, verifier.verify(pairs), strict=True):
             self._progress.beat()
-            by = f"verifier:{verifier.name}"
-            if isinstance(verdict, Verdict):
-                label: Label = "clean" if verdict.holds else "wrong"
-                audits.verified(row.id, label, by, f"the same answer with a probability of {verdict.value:.2f}")
-            elif not verdict.category.retryable:
-                audits.verified(row.id, "unknown", by, f"the verifier gave no verdict: {reason_of(verdict)}")
+            if isinstance(verdict, Verdict) or not verdict.category.retryable:
+                audits.verified(labelled_by(verifier.name, row.id, verdict))
 
     def _read(self) -> None:
         self._limits = {row.scope: self._limit_of(row) for row in self._ledger.of(Audits).limiting()}
@@ -146,7 +129,7 @@ class ScopeLimits(KeepsGoing):
     def _judge(self, scope: str, tenant: str) -> None:
         audits = self._ledger.of(Audits)
         counted = audits.counted(scope, tenant, WINDOW)
-        now = judge(counted.before, counted.tallies, counted.window, self._max_error, counted.other_counts)
+        now = judge(counted, self._max_error)
         audits.judge(now, counted.seen)
         if now.state == OFF and counted.before.state != OFF:
             self._say_off(now)
@@ -165,19 +148,12 @@ def shadow_sentence(max_error: float) -> str:
     return f"shadow: {NOTHING_AUDITED}, and it takes at least {needed:,} clean labels to serve by likeness"
 
 
-def judge(
-    before: ScopeStanding,
-    tallies: Sequence[Tally],
-    window: Window,
-    max_error: float,
-    other_counts: OtherCounts = OtherCounts(),  # noqa: B008 - a value
-) -> ScopeStanding:
-    """Return the state of a scope after these audits. A scope that was off stays off.
-
-    `other_counts` are reported, and change no state.
+def judge(counted: Counted, max_error: float) -> ScopeStanding:
+    """Return the state of a scope after these audits. A scope that was off stays off. Other counts are reported, and
+    change no state.
     """
+    before, window, strata = counted.before, counted.window, _strata(counted.tallies)
     recent = Recent(window.number, _strata(window.tallies)) if window.number > 1 else None
-    strata = _strata(tallies)
     now = standing(strata, max_error, recent=recent, alpha=_ALPHA)
     return ScopeStanding(
         scope=before.scope,
@@ -186,12 +162,12 @@ def judge(
         sentence=now.sentence if before.state != OFF else before.sentence,
         figures={
             "max_error": max_error,
-            "served": sum(tally.served for tally in tallies),
+            "served": sum(tally.served for tally in counted.tallies),
             **_figures(now.bound),
             "recent": None if now.recent is None else _figures(now.recent),
             "strata": [[stratum.served, stratum.clean, stratum.wrong, stratum.unknown] for stratum in strata],
-            "refused": other_counts.refused._asdict(),
-            "own": other_counts.own._asdict(),
+            "refused": counted.other_counts.refused._asdict(),
+            "own": counted.other_counts.own._asdict(),
         },
         since=before.since,
     )
@@ -219,7 +195,7 @@ def together(scopes: Sequence[ScopeStanding]) -> Whole | None:
 
 
 def _strata(tallies: Sequence[Tally]) -> list[Stratum]:
-    return [Stratum(tally.served, tally.clean, tally.wrong, tally.unknown) for tally in tallies]
+    return [Stratum(tally.served, *tally.labels) for tally in tallies]
 
 
 def _figures(bound: Bound) -> dict[str, Any]:

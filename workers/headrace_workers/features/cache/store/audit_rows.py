@@ -28,19 +28,41 @@ Kind = Literal["hit", "refused", "shadow"]
 
 MOST_OPEN: Final = 1_000  # audits of a scope that wait for their fresh answer: further hits are not audited meanwhile
 BY_ITSELF: Final = "headrace"  # who labelled, where no person did
+PATIENCE_MS: Final = 3 * 86_400_000  # for which the model may be away
 _AT_ONCE: Final = 500
 _FORGOTTEN: Final = {"question": None, "served": None, "fresh": None, "again": None}
-_NOT_SERVED: Final = case((AUDITS.c.kind.in_((HIT, SHADOW)), 0), else_=1)
+_IN_TURN: Final = (case((AUDITS.c.kind.in_((HIT, SHADOW)), 0), else_=1), AUDITS.c.served_at, AUDITS.c.id)
+_THERE: Final = (IS_UNKNOWN, AUDITS.c.served.is_not(None), AUDITS.c.fresh.is_not(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Afresh:
-    """The work of answering once more what was served, which is given up after `patience_ms`."""
+class AuditWork:
+    """The work of answering afresh what was served, or of labelling an audit: its step, and the call of a model that it
+    needs. `subject` is the job that was served, or the audit.
+    """
 
-    job: bytes  # JSON of the GenerationJob that was served
+    tenant: str
+    subject: str
+    endpoint: str  # as `status` names it
     step: NewStep
     call: NextCall
-    patience_ms: int
+    job: bytes = b""  # JSON of the GenerationJob that was served
+
+
+def _make(connection: Connection, works: Sequence[AuditWork]) -> dict[str, str]:
+    """Make these units, which reserve for their calls; return why a budget does not hold some, by the units' ids."""
+    refused = may_work(
+        connection, [WantedWork(work.step.job_id, work.tenant, work.step.tokens, work.call) for work in works]
+    )
+    now, made = clock(connection), [work for work in works if work.step.job_id not in refused]
+    for work in made:
+        row = insert(connection, JOBS).values(
+            id=work.step.job_id, tenant=work.tenant, kind=SILENT, state="active", payload=work.job, accepted_at=now,
+            subject=work.subject, endpoint=work.endpoint,
+        )  # fmt: skip
+        connection.execute(row.on_conflict_do_nothing())
+    assign(connection, [work.step._replace(deadline=now + PATIENCE_MS) for work in made], None, now)
+    return refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +84,7 @@ class NewAudit:
     share: float
     question: str
     served: str
-    afresh: Afresh | None = None
+    afresh: AuditWork | None = None
 
     def write(self, connection: Connection) -> None:
         """Write it; nothing where it is there, or where too many of its scope wait."""
@@ -72,63 +94,57 @@ class NewAudit:
         made = insert(connection, AUDITS).values(columns(AUDITS, self, served_at=now_ms()))
         new = connection.execute(made.on_conflict_do_nothing().returning(AUDITS.c.id)).first()
         if new is not None and self.afresh is not None:
-            self._make(connection, self.afresh)
-
-    def _make(self, connection: Connection, afresh: Afresh) -> None:
-        now = clock(connection)
-        work = WantedWork(self.id, self.tenant, afresh.step.tokens, afresh.call)
-        if reason := may_work(connection, [work]).get(self.id):
-            values = labelled("unknown", BY_ITSELF, f"given up: {reason}")
-            connection.execute(update(AUDITS).where(AUDITS.c.id == self.id).values(values))
-            return
-        connection.execute(
-            insert(connection, JOBS).values(
-                id=self.id, tenant=self.tenant, kind=SILENT, state="active", payload=afresh.job, accepted_at=now,
-                subject=self.job_id, endpoint=f"scope {self.scope[:8]}",
-            )
-        )  # fmt: skip
-        assign(connection, [afresh.step._replace(job_id=self.id, deadline=now + afresh.patience_ms)], None, now)
-
-
-@dataclass(frozen=True, slots=True)
-class Own:
-    """A second fresh answer to the same question, and how that compares with the first."""
-
-    answer: str
-    label: Label
+            for reason in _make(connection, [self.afresh]).values():
+                _label(connection, [AUDITS.c.id == self.id], "unknown", BY_ITSELF, f"given up: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """The result of an audit. An answer that was served, and that it found wrong, is given to nobody any more."""
+    """The label of an audit by a comparison, or by a verifier. An answer that was served, and is found wrong, is given
+    to nobody any more. `again` is a second fresh answer, and `own` says how it compares with the first.
+    """
 
     audit_id: str
     label: Label
     reason: str
     fresh: str | None = None
-    own: Own | None = None
+    again: str | None = None
+    own: Label | None = None
+    by: str = BY_ITSELF
 
     def write(self, connection: Connection) -> None:
-        """Write it; nothing where the audit has a label already."""
-        waits = (AUDITS.c.id == self.audit_id, AUDITS.c.label.is_(None))
-        if self.label == "wrong":
-            entry_ids = list(
-                connection.execute(select(AUDITS.c.entry_id).where(*waits, AUDITS.c.kind == HIT)).scalars()
-            )
-            entries.kill(connection, entry_ids, f"an audit found it wrong for another question: {self.reason}")
-        values = {"fresh": self.fresh, **_owned(self.own), **labelled(self.label, BY_ITSELF, self.reason)}
-        connection.execute(update(AUDITS).where(*waits).values(values))
+        """Write it; nothing where the audit has a label already. A verifier's replaces an unknown one of no person."""
+        if self.by == BY_ITSELF:
+            which: list[Any] = [AUDITS.c.id == self.audit_id, AUDITS.c.label.is_(None)]
+            death = f"an audit found it wrong for another question: {self.reason}"
+            texts: dict[str, Any] = {"fresh": self.fresh, "again": self.again, "own": self.own}
+        else:
+            which = [AUDITS.c.id == self.audit_id, IS_UNKNOWN, AUDITS.c.labelled_by.in_((BY_ITSELF, self.by))]
+            death, texts = f"wrong: {self.by} said so of an audit", {}
+        _label(connection, which, self.label, self.by, self.reason, death=death, texts=texts)
 
 
-def _owned(own: Own | None) -> dict[str, Any]:
-    return {} if own is None else {"again": own.answer, "own": own.label}
-
-
-def labelled(label: Label, by: str, reason: str) -> dict[str, Any]:
-    """Return the columns of a label. Texts of what is clean are forgotten: people may want to see the others."""
-    forgotten = _FORGOTTEN if label == "clean" else {}
-    return {"label": label, "labelled_by": by[:128], "labelled_at": now_ms(), "reason": reason[:2_000],
-            "judged": False, **forgotten}  # fmt: skip
+def _label(
+    connection: Connection,
+    which: Sequence[Any],
+    label: Label,
+    by: str,
+    reason: str,
+    *,
+    death: str | None = None,
+    texts: dict[str, Any] | None = None,
+) -> None:
+    """Label the audits of these conditions. Answers that were served, and are wrong, end with the reason `death`. Texts
+    of what is clean are forgotten: people may want to see the others.
+    """
+    if label == "wrong" and death is not None:
+        served = select(AUDITS.c.entry_id).where(*which, AUDITS.c.kind == HIT)
+        entries.kill(connection, list(connection.execute(served).scalars()), death)
+    values = {
+        "label": label, "labelled_by": by[:128], "labelled_at": now_ms(), "reason": reason[:2_000], "judged": False,
+        **(texts or {}), **(_FORGOTTEN if label == "clean" else {}),
+    }  # fmt: skip
+    connection.execute(update(AUDITS).where(*which).values(values))
 
 
 def label_audit(
@@ -140,40 +156,24 @@ def label_audit(
 
     One that waits for its fresh answer gets no label (in its row it is None).
     """
-    before = connection.execute(select(AUDITS).where(AUDITS.c.id == audit_id)).first()
+    which = AUDITS.c.id == audit_id
+    before = connection.execute(select(AUDITS).where(which)).first()
     if before is not None and before.label is not None:
-        if kill and verdict == "wrong" and before.kind == HIT:
-            entries.kill(connection, [before.entry_id], f"wrong: {by} said so of an audit")
-        values = labelled(verdict, by, f"a person said {verdict}")
-        connection.execute(update(AUDITS).where(AUDITS.c.id == audit_id).values(values))
+        death = f"wrong: {by} said so of an audit" if kill else None
+        _label(connection, [which], verdict, by, f"a person said {verdict}", death=death)
     return before
 
 
 def unverified(connection: Connection, limit: int) -> list[Row[Any]]:
     """Return audits without a verdict of which both answers are there, and that no person or verifier has read."""
-    there = (AUDITS.c.served.is_not(None), AUDITS.c.fresh.is_not(None), AUDITS.c.labelled_by == BY_ITSELF)
-    query = select(AUDITS).where(IS_UNKNOWN, *there).order_by(_NOT_SERVED, AUDITS.c.served_at, AUDITS.c.id)
+    query = select(AUDITS).where(*_THERE, AUDITS.c.labelled_by == BY_ITSELF).order_by(*_IN_TURN)
     return list(connection.execute(query.limit(limit)))
 
 
 def texts(connection: Connection, audit_ids: Collection[str]) -> dict[str, Row[Any]]:
     """Return the audits, of these, whose texts are there and that nobody has labelled, by their ids."""
-    there = (AUDITS.c.served.is_not(None), AUDITS.c.fresh.is_not(None), IS_UNKNOWN)
-    rows = connection.execute(select(AUDITS).where(*there, are(connection, audit_ids)))
+    rows = connection.execute(select(AUDITS).where(*_THERE, are(connection, audit_ids)))
     return {row.id: row for row in rows}
-
-
-def verified(connection: Connection, audit_id: str, verdict: Label, by: str, reason: str) -> None:
-    """Write a verifier's label; nothing where a person was faster. An answer that was served, and is wrong, is given to
-    nobody any more. `unknown` notes that the verifier could not tell.
-    """
-    untouched = (AUDITS.c.id == audit_id, IS_UNKNOWN, AUDITS.c.labelled_by.in_((BY_ITSELF, by)))
-    if verdict == "wrong":
-        entry_ids = list(
-            connection.execute(select(AUDITS.c.entry_id).where(*untouched, AUDITS.c.kind == HIT)).scalars()
-        )
-        entries.kill(connection, entry_ids, f"wrong: {by} said so of an audit")
-    connection.execute(update(AUDITS).where(*untouched).values(labelled(verdict, by, reason)))
 
 
 def unknown(
@@ -183,12 +183,11 @@ def unknown(
 
     `scope` is the beginning of a scope.
     """
-    conditions: list[Any] = [IS_UNKNOWN]
+    query = select(AUDITS).where(IS_UNKNOWN).order_by(*_IN_TURN).limit(limit)
     if tenant is not None:
-        conditions.append(AUDITS.c.tenant == tenant)
+        query = query.where(AUDITS.c.tenant == tenant)
     if scope is not None:
-        conditions.append(AUDITS.c.scope.startswith(scope, autoescape=True))
-    query = select(AUDITS).where(*conditions).order_by(_NOT_SERVED, AUDITS.c.served_at, AUDITS.c.id).limit(limit)
+        query = query.where(AUDITS.c.scope.startswith(scope, autoescape=True))
     return list(connection.execute(query))
 
 
@@ -208,10 +207,23 @@ def lost(connection: Connection) -> list[str]:
 
 def give_up(connection: Connection, audit_ids: Sequence[str]) -> None:
     """Mark these audits unknown, except for audits that have a label by now. Rows of near misses are deleted."""
-    waiting = (AWAITS_FRESH, are(connection, locked(connection, are(connection, audit_ids))))
+    waiting: list[Any] = [AWAITS_FRESH, are(connection, locked(connection, are(connection, audit_ids)))]
     connection.execute(delete(AUDITS).where(*waiting, AUDITS.c.kind != HIT))
-    values = labelled("unknown", BY_ITSELF, "given up: it was not answered afresh in time, or trying failed")
-    connection.execute(update(AUDITS).where(*waiting).values(values))
+    reason = "given up: it was not answered afresh in time, or trying failed"
+    _label(connection, waiting, "unknown", BY_ITSELF, reason)
+
+
+def ask_model(connection: Connection, works: Sequence[AuditWork], by: str) -> None:
+    """Make these units of labelling. An audit whose call a budget does not hold stays unknown, and so do all others
+    until they are labelled: nobody asks about them again.
+    """
+    there = set(locked(connection, are(connection, [work.subject for work in works])))
+    works = [work for work in works if work.subject in there]
+    refused = _make(connection, works)
+    for work in works:
+        why = refused.get(work.step.job_id)
+        reason = "the verifier was asked" if why is None else f"given up: {why}"
+        _label(connection, [AUDITS.c.id == work.subject], "unknown", by, reason)
 
 
 def are(connection: Connection, audit_ids: Collection[str]) -> ColumnElement[bool]:
@@ -242,54 +254,3 @@ def forget(connection: Connection, entry_ids: Collection[int]) -> None:
     theirs = or_(among(connection, AUDITS.c.entry_id, sorted(entry_ids)), instead)
     audit_ids = locked(connection, theirs & AUDITS.c.question.is_not(None))
     connection.execute(update(AUDITS).where(are(connection, audit_ids)).values(_FORGOTTEN))
-
-
-_PATIENCE_MS = 3 * 86_400_000  # for which the model may be away
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelWork:
-    """The work of labelling one audit: its step, and the call of a model that it needs."""
-
-    audit_id: str
-    tenant: str
-    step: NewStep
-    call: NextCall
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """A verifier's label of an audit."""
-
-    audit_id: str
-    label: Label
-    by: str
-    reason: str
-
-    def write(self, connection: Connection) -> None:
-        """Write it; nothing where a person was faster."""
-        verified(connection, self.audit_id, self.label, self.by, self.reason)
-
-
-def ask_model(connection: Connection, works: Sequence[LabelWork], by: str) -> None:
-    """Make these units, which reserve for their calls. An audit whose call a budget does not hold stays unknown, and so
-    do all others until they are labelled: nobody asks about them again.
-    """
-    there = set(locked(connection, are(connection, [work.audit_id for work in works])))
-    works = [work for work in works if work.audit_id in there]
-    wanted = [WantedWork(work.step.job_id, work.tenant, work.step.tokens, work.call) for work in works]
-    reasons = may_work(connection, wanted)
-    now = clock(connection)
-    for work in works:
-        refused = reasons.get(work.step.job_id)
-        values = labelled("unknown", by, "the verifier was asked" if refused is None else f"given up: {refused}")
-        connection.execute(update(AUDITS).where(AUDITS.c.id == work.audit_id).values(values))
-    let_in = [work for work in works if work.step.job_id not in reasons]
-    for work in let_in:
-        connection.execute(
-            insert(connection, JOBS).values(
-                id=work.step.job_id, tenant=work.tenant, kind=SILENT, state="active", payload=b"", accepted_at=now,
-                subject=work.audit_id, endpoint="label",
-            ).on_conflict_do_nothing()
-        )  # fmt: skip
-    assign(connection, [work.step._replace(deadline=now + _PATIENCE_MS) for work in let_in], None, now)

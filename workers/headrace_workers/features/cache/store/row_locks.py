@@ -8,7 +8,7 @@ from headrace_workers.core.ledger.hooks import hold_tenants
 from headrace_workers.core.ledger.outcome import StepWrite
 from headrace_workers.core.sql.database import among, locks_rows
 from headrace_workers.features.cache.store import audit_rows, entries
-from headrace_workers.features.cache.store.audit_rows import Audited, Labelled, NewAudit
+from headrace_workers.features.cache.store.audit_rows import Audited, NewAudit
 from headrace_workers.features.cache.store.entries import Admit, Disallow, Withdraw
 from headrace_workers.features.cache.tables import ENTRIES, IS_LIVE, IS_PENDING
 
@@ -25,7 +25,7 @@ def hold(
     if not locks_rows(connection):
         return
     entries.hold_documents(connection, [used for row in rows if isinstance(row, Admit) for used in row.used])
-    audited = [row.audit_id for row in rows if isinstance(row, Audited | Labelled)]
+    audited = [row.audit_id for row in rows if isinstance(row, Audited)]
     changed = {row.entry_id for row in rows if isinstance(row, Admit | Withdraw | Disallow)}
     changed |= _replaced(connection, [row for row in rows if isinstance(row, Admit)])
     changed |= audit_rows.served_in(connection, audited)
