@@ -169,12 +169,13 @@ def _classifier(home: Path) -> "Generator":
 
     from headrace_workers.features.classifiers.card import Card
     from headrace_workers.features.classifiers.generator import ClassifierGenerator
-    from headrace_workers.features.classifiers.head import KEPT_ROWS, Head, Novelty
+    from headrace_workers.features.classifiers.novelty import KEPT_ROWS, Novelty
     from headrace_workers.models.embedders.load_embedder import load_embedder
+    from headrace_workers.models.heads import Head
 
     embedder = load_embedder(home, _EMBEDDER)
     card = Card(
-        question="team", labels=_TEAMS, none=False, embedder=_EMBEDDER, embedder_id=embedder.id, threshold=0.0,
+        question="team", labels=_TEAMS, none=False, embedder=_EMBEDDER, threshold=0.0,
         least_logit=-1e9, agreement=0, agreement_bound=0, rows=0, held_out=0, served=0, agreed=0, right=0,
         foreign=0, calibration_error=0, calibrated=False, data_sha256="", seed=0,
     )  # fmt: skip
@@ -183,7 +184,9 @@ def _classifier(home: Path) -> "Generator":
     rows = random.normal(size=(KEPT_ROWS, size)).astype(np.float32)
     scale = np.array([0, 1, 0, 1, 1e9], np.float32)  # no text is foreign
     novelty = Novelty(np.zeros(size, np.float32), np.eye(size, dtype=np.float32), rows, scale)
-    return ClassifierGenerator("team", card, Head(weights, np.zeros(len(_TEAMS), np.float32)), novelty, embedder)
+    return ClassifierGenerator(
+        "team", card, Head(embedder.id, weights, np.zeros(len(_TEAMS), np.float32)), novelty, embedder
+    )
 
 
 def _peak(home: Path, what: str, count: int) -> float:

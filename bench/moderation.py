@@ -23,11 +23,12 @@ from bench.report import Report, Row, report, row, skipped
 from headrace_schemas import HeadraceError, Message, Sampling
 from headrace_schemas.errors import Unavailable
 from headrace_workers.features.moderation.detector import Moderation
-from headrace_workers.features.moderation.head import SCORE_FLOOR, Head, HeadDetector
-from headrace_workers.features.moderation.head_training import LEAST_POSITIVES, LEAST_SOURCES, fit
+from headrace_workers.features.moderation.head import SCORE_FLOOR, HeadDetector
+from headrace_workers.features.moderation.head_training import LEAST_POSITIVES, LEAST_SOURCES, STRENGTH
 from headrace_workers.features.moderation.moderator import PolicyModerator, build_moderator, warm_up
 from headrace_workers.models.embedders.embedder import Embedder
 from headrace_workers.models.generator import Completion, Request
+from headrace_workers.models.heads import Head, fit_binary
 from headrace_workers.stats.detection_rates import rates, share
 from headrace_workers.stats.estimates import Estimate, Undefined
 
@@ -178,9 +179,9 @@ def _fitted(
     fitted = []
     for category in learnt:
         rows = known & ((kinds == category) | harmless)
-        fitted.append(fit(vectors[rows], (kinds == category)[rows]))
+        fitted.append(fit_binary(vectors[rows], (kinds == category)[rows], STRENGTH))
     weights = np.array([weights for weights, _ in fitted], dtype=np.float32)
-    return Head(tuple(learnt), weights, np.array([bias for _, bias in fitted], dtype=np.float32), embedder)
+    return Head(embedder, weights, np.array([bias for _, bias in fitted], dtype=np.float32), tuple(learnt))
 
 
 def _whole(name: str, flagged: Bools, kinds: NDArray[np.str_], *, bound: bool = False) -> Iterator[Row]:
@@ -224,7 +225,7 @@ def _times(
     yield row(f"generating an output of {tokens} tokens in a batch of {count}", 1000 * seconds, "ms")
     weights = np.zeros((max(1, len(learnt)), embedder.dimensions), dtype=np.float32)
     head = HeadDetector(
-        Head(tuple(learnt or ("hate",)), weights, np.zeros(len(weights), np.float32), embedder.id), embedder
+        Head(embedder.id, weights, np.zeros(len(weights), np.float32), tuple(learnt or ("hate",))), embedder
     )
     asked: dict[str, Callable[[], object]] = {
         "rules": lambda: moderator.moderate(texts),

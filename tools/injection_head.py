@@ -23,11 +23,12 @@ from bench.kept import FOLDER, KeptVectors
 from numpy.typing import NDArray
 
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
-from headrace_workers.features.moderation.head_training import Example, families, fit
+from headrace_workers.features.moderation.head_training import STRENGTH, Example, families
 from headrace_workers.features.moderation.injection import BUCKETS, CATEGORY, InjectionHead, buckets, packed
 from headrace_workers.features.moderation.segments import segments
 from headrace_workers.models.embedders.embedder import Embedder
 from headrace_workers.models.embedders.load_embedder import load_embedder
+from headrace_workers.models.heads import fit_binary
 from headrace_workers.models.pull import pull
 from tools import attack_texts, ordinary_texts
 from tools.attack_texts import Sourced
@@ -40,7 +41,6 @@ PACKAGES: Final = tuple(dict.fromkeys((*attack_texts.PACKAGES, *ordinary_texts.P
 _LONGEST: Final = 1_000  # characters, as the parts that a head reads
 _MOST: Final = 500  # texts of one source
 _OBJECTED: Final = 0.01  # of ordinary texts that taught nothing, at most
-_C: Final = 10.0  # of scikit-learn's parameter of this name, as for vectors
 _OF_VECTOR: Final = 0.5  # of the words' share: left-out packages were found best so
 _ATTACKS_OF: Final = ("prompt-armor", "bastioncorpus", "pyrit", "fas-judgement")  # each is left out once, for figures
 _LIKE: Final = 0.25  # of its sequences of five words a text may share with measured ones
@@ -106,8 +106,8 @@ class Trainer:
         """
         from sklearn.linear_model import LogisticRegression  # here: tests of what teaches it train nothing
 
-        words = LogisticRegression(C=_C, max_iter=1_000).fit(self._rows[kept], self._positive[kept]).coef_[0]
-        weights, _ = fit(self._vectors[kept[self.whole]], self._positive[kept & self.whole])
+        words = LogisticRegression(C=STRENGTH, max_iter=1_000).fit(self._rows[kept], self._positive[kept]).coef_[0]
+        weights, _ = fit_binary(self._vectors[kept[self.whole]], self._positive[kept & self.whole], STRENGTH)
         head = InjectionHead(
             words=words.astype(np.float32), vector=(_OF_VECTOR * weights).astype(np.float32),
             bias=0.0, bias_of_words=0.0, embedder=self._embedder.id,

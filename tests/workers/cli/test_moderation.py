@@ -111,18 +111,18 @@ def test_a_head_is_trained_and_used(tmp_path, capsys, monkeypatch) -> None:
     data = tmp_path / "data.jsonl"
     rows = [*examples("a", 80, 80), *examples("b", 80, 80)]
     data.write_text("".join(f"{row.model_dump_json()}\n" for row in rows))
-    made = told(capsys, "train", str(data), "-o", str(tmp_path / "head.npz"))
+    made = told(capsys, "train", str(data), "-o", str(tmp_path / "head.safetensors"))
     assert made["categories"] == ["violence"]
     assert "hate" in made["left_out"]
     assert "unmeasured on outputs" in (tmp_path / "head.md").read_text()
     policy = tmp_path / "policy.toml"
-    policy.write_text('head = "head.npz"\n')
+    policy.write_text('head = "head.safetensors"\n')
     assert told(capsys, "check", "--policy", str(policy))["categories"]["violence"]["action"] == "review"
     assert told(capsys, "check", "smash burn crush", "--policy", str(policy))["action"] == "review"
-    for wrong in (str(tmp_path / "head.bin"), str(tmp_path / "none" / "head.npz")):
+    for wrong in (str(tmp_path / "head.bin"), str(tmp_path / "none" / "head.safetensors")):
         assert run(["moderation", "train", str(data), "-o", wrong]) == 2
     data.write_text("")
-    assert run(["moderation", "train", str(data), "-o", str(tmp_path / "head.npz")]) == 2
+    assert run(["moderation", "train", str(data), "-o", str(tmp_path / "head.safetensors")]) == 2
     assert "have no examples" in capsys.readouterr().err
 
 

@@ -9,15 +9,12 @@ from numpy.typing import NDArray
 
 from headrace_workers.stats.detection_rates import share
 from headrace_workers.stats.estimates import Estimate, Floats, Ids, Undefined, numbered, weights_of
+from headrace_workers.stats.minimum import minimum
 
 # P(correct) as a logistic curve in a score: Platt 1999, "Probabilistic outputs for support vector machines".
 #
 # Labels are pulled inwards, to (n + 1)/(n + 2) and 1/(n + 2) of their kind, so that scores that part right from wrong
 # without an error have a curve, too.
-
-_STEPS: Final = 100
-_HALVINGS: Final = 40
-_SETTLED: Final = 1e-10
 
 
 def logistic(scores: Floats, correct: Floats, weights: Floats) -> tuple[float, float]:
@@ -28,23 +25,12 @@ def logistic(scores: Floats, correct: Floats, weights: Floats) -> tuple[float, f
     targets = np.where(correct > 0, (right + 1) / (right + 2), 1 / (wrong + 2))
     weights = weights / weights.sum()
 
-    def loss(at: Floats) -> float:
+    def loss(at: Floats) -> tuple[float, Floats]:
         log_odds = design @ at
-        return float(weights @ (np.logaddexp(0.0, log_odds) - targets * log_odds))
+        miss = 0.5 * (1 + np.tanh(0.5 * log_odds)) - targets
+        return float(weights @ (np.logaddexp(0.0, log_odds) - targets * log_odds)), design.T @ (weights * miss)
 
-    at = np.zeros(2)
-    for _ in range(_STEPS):  # Newton's; halved where it would go beyond the valley
-        p = 1 / (1 + np.exp(-design @ at))
-        curvature = (design * (weights * p * (1 - p))[:, None]).T @ design + 1e-12 * np.eye(2)
-        step = np.linalg.solve(curvature, design.T @ (weights * (targets - p)))
-        share = 1.0
-        for _ in range(_HALVINGS):
-            if loss(at + share * step) <= loss(at):
-                break
-            share /= 2
-        at = at + share * step
-        if np.abs(share * step).max() < _SETTLED:
-            break
+    at = minimum(loss, np.zeros(2))
     slope = float(at[1]) / size
     return float(at[0]) - slope * middle, slope
 

@@ -22,11 +22,11 @@ from headrace_workers.features.classifiers.card import (
     load_classifier,
     save_classifier,
 )
-from headrace_workers.features.classifiers.head import Head
 from headrace_workers.features.classifiers.training import Trained, read_data, train, vectors_of
 from headrace_workers.features.decisions.deciding import Decided, DecisionRequest
 from headrace_workers.models.engines.load_generator import load_generator
 from headrace_workers.models.generator import Abstained, NoProbabilities, Request
+from headrace_workers.models.heads import Head
 from headrace_workers.models.registry import model_dir, read_card, write_card
 from headrace_workers.testing import make_echo_model, make_hash_embedder
 
@@ -45,7 +45,9 @@ def _trained(words: str) -> tuple[tuple[Any, ...], str, Trained]:
     with TemporaryDirectory() as folder:
         rows = texts(400, words={label: names for label, *names in json.loads(words)})
         data = read_data(write(Path(folder) / "labels.jsonl", rows), EMBEDDER, 0)
-        found = train(vectors_of(data, EMBEDDER), data.labels, len(data.classes), len(data.classes), 0.9, 0)
+        found = train(
+            vectors_of(data, EMBEDDER), data.labels, len(data.classes), len(data.classes), 0.9, 0, EMBEDDER.id
+        )
         return data.classes, data.digest, found
 
 
@@ -53,10 +55,10 @@ def make(home: Path, alias: str = "kinds", *, tenant: str = "", **changes: Any) 
     """Write a classifier of three labels, and the embedder that it needs."""
     make_hash_embedder(home)
     words = changes.pop("words", WORDS)
-    novelty = changes.pop("novelty", None)
+    novelty, embedder = changes.pop("novelty", None), changes.pop("embedder_id", EMBEDDER.id)
     classes, digest, found = _trained(json.dumps([(key, *values) for key, values in words.items()]))
     fields = {
-        "question": "kind", "labels": classes, "none": False, "embedder": "hash", "embedder_id": EMBEDDER.id,
+        "question": "kind", "labels": classes, "none": False, "embedder": "hash",
         "threshold": found.rule.threshold, "least_logit": found.rule.least_logit, "agreement": 0.9,
         "agreement_bound": found.figures.agreement_bound, "rows": 400, "held_out": 80, "served": found.figures.served,
         "agreed": found.figures.agreed, "right": found.figures.right, "foreign": found.figures.foreign,
@@ -68,7 +70,7 @@ def make(home: Path, alias: str = "kinds", *, tenant: str = "", **changes: Any) 
         home,
         alias,
         card,
-        found.head,
+        replace(found.head, embedder=embedder),
         novelty or found.novelty,
         source="labels.jsonl",
         licence="CC0-1.0",
@@ -193,7 +195,11 @@ def test_a_text_that_no_choice_fits_is_left_to_others(tmp_path: Path) -> None:
     """The head's last class stands for none of the labels."""
     card, head = make(tmp_path)
     _, _, novelty = load_classifier(model_dir(tmp_path, "kinds"), read_card(model_dir(tmp_path, "kinds")))
-    whole = Head(np.vstack([head.weights, -head.weights.sum(axis=0)]), np.append(head.bias, np.float32(1_000.0)))
+    whole = replace(
+        head,
+        weights=np.vstack([head.weights, -head.weights.sum(axis=0)]),
+        bias=np.append(head.bias, np.float32(1_000.0)),
+    )
     save_classifier(
         tmp_path, "kinds", card.model_copy(update={"none": True}), whole, novelty, source="", licence="",
         tenant="", context_length=256,
@@ -214,8 +220,8 @@ def test_it_writes_no_text_and_gives_no_probabilities_of_tokens(home: Path) -> N
 
 def test_an_embedder_that_changed_under_a_trained_head_is_refused_by_name(tmp_path: Path) -> None:
     make(tmp_path, embedder_id="hash/none/0123456789ab")
-    with pytest.raises(ConfigurationError, match=rf"kinds was trained over the vectors of hash/none/0123456789ab, and "
-                       rf"the embedder hash here is {EMBEDDER.id}: train it again"):  # fmt: skip
+    with pytest.raises(ConfigurationError, match=rf"kinds was trained over hash/none/0123456789ab, and "
+                       rf"the embedder here is {EMBEDDER.id}: train it again"):  # fmt: skip
         load_generator(tmp_path, "kinds")
 
 

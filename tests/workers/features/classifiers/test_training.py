@@ -28,7 +28,7 @@ from headrace_workers.features.classifiers.training import (
 def trained(path: Path, rows: list[tuple[str, Any]], agreement: float = 0.9, seed: int = 0) -> training.Trained:
     data = read_data(write(path / "labels.jsonl", rows), EMBEDDER, seed)
     choices = len([label for label in data.classes if label is not None])
-    return train(vectors_of(data, EMBEDDER), data.labels, len(data.classes), choices, agreement, seed)
+    return train(vectors_of(data, EMBEDDER), data.labels, len(data.classes), choices, agreement, seed, EMBEDDER.id)
 
 
 def test_an_agreement_of_97_percent_takes_99_held_out_rows_even_without_an_error() -> None:
@@ -67,7 +67,7 @@ def test_no_head_and_no_threshold_sees_the_rows_that_bound_the_agreement(
     vectors, seen, measured = vectors_of(data, EMBEDDER), set[bytes](), list[np.ndarray]()
     fitted, figured = training.fit, training.figures_of
 
-    def fit(some: training.Floats, *rest: Any) -> training.Head:
+    def fit(some: training.Floats, *rest: Any) -> tuple[training.Floats, training.Floats]:
         seen.update(row.tobytes() for row in some)
         return fitted(some, *rest)
 
@@ -77,7 +77,7 @@ def test_no_head_and_no_threshold_sees_the_rows_that_bound_the_agreement(
 
     monkeypatch.setattr(training, "fit", fit)
     monkeypatch.setattr(training, "figures_of", figures)
-    found = train(vectors, data.labels, 3, 3, 0.9, 0)
+    found = train(vectors, data.labels, 3, 3, 0.9, 0, EMBEDDER.id)
     unseen = np.array([row for row in vectors if row.tobytes() not in seen])
     assert (len(seen), len(unseen)) == (400, 100)
     assert all(np.allclose(logits, found.head.logits(unseen), atol=1e-4) for logits in measured)

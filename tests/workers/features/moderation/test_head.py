@@ -1,10 +1,4 @@
-import io
-import pickle
-import zipfile
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +7,13 @@ from hypothesis import strategies as st
 from tests.workers.features.moderation.heads import examples
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.moderation import head as head_module
 from headrace_workers.features.moderation.detector import Moderation
-from headrace_workers.features.moderation.head import Head, HeadDetector, load_head, save_head
+from headrace_workers.features.moderation.head import HeadDetector, load_categories
 from headrace_workers.features.moderation.head_training import train
 from headrace_workers.features.moderation.moderator import Aids, build_moderator
 from headrace_workers.features.moderation.segments import segments
 from headrace_workers.models.embedders.hashed import HashEmbedder
+from headrace_workers.models.heads import Head, save_head
 
 EMBEDDER = HashEmbedder()
 
@@ -42,8 +36,8 @@ def test_a_sentence_among_many_is_found_where_it_stands(head: Head) -> None:
 
 
 def test_a_policy_names_a_head_and_a_person_decides(head: Head, tmp_path: Path) -> None:
-    save_head(head, tmp_path / "head.npz")
-    (tmp_path / "policy.toml").write_text('head = "head.npz"\n')
+    save_head(tmp_path / "head.safetensors", head, {})
+    (tmp_path / "policy.toml").write_text('head = "head.safetensors"\n')
     moderator = build_moderator(tmp_path / "policy.toml", Aids(lambda: EMBEDDER))
     grim, calm = moderator.moderate(["smash burn crush", "river mill flour"])
     assert isinstance(grim, Moderation)
@@ -61,60 +55,15 @@ def test_a_policy_names_a_head_and_a_person_decides(head: Head, tmp_path: Path) 
         build_moderator(tmp_path / "policy.toml", Aids(lambda: other))
 
 
-def test_a_head_is_read_as_it_was_written(head: Head, tmp_path: Path) -> None:
-    save_head(head, tmp_path / "head.npz")
-    read = load_head(tmp_path / "head.npz")
-    assert (read.categories, read.embedder, read.version) == (head.categories, head.embedder, head.version)
-    assert replace(head, bias=head.bias + 1).version != head.version
-    assert replace(head, embedder="x").version != head.version
-
-
-class Harm:
-    """Runs what it likes when it is unpickled."""
-
-    def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
-        return (pytest.fail, ("it was run",))
-
-
-def written(**changes: Any) -> bytes:
-    arrays = {
-        "weights": np.zeros((1, 64), np.float32), "bias": np.zeros(1, np.float32), "categories": np.array(["hate"]),
-        "embedder": np.array("e"),
-    }  # fmt: skip
-    file = io.BytesIO()
-    np.savez(file, **{name: value for name, value in (arrays | changes).items() if value is not None})
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
-        (b"no zip", "cannot be read"),
-        (pickle.dumps(Harm()), "cannot be read"),
-        (written(weights=np.array([Harm()], dtype=object)), "cannot be read: Object arrays"),
-        (written(bias=None), "cannot be read"),
-        (written(weights=np.zeros((2, 64), np.float32)), "its weights are not of 1 categories"),
-        (written(bias=np.zeros(2, np.float32)), "its weights are not of 1 categories"),
-        (written(weights=np.zeros((1, 64))), "must be finite 32-bit floats"),
-        (written(weights=np.full((1, 64), np.nan, np.float32)), "must be finite 32-bit floats"),
-        (written(categories=np.array(["Hate!"])), "'Hate!' is no category's name"),
-        (written(categories=np.array(["a", "a"])), "must have 1 to 64 categories, each once"),
-        (written(categories=np.array(0)), "must have 1 to 64 categories, each once"),
-    ],
-)  # fmt: skip
-def test_a_file_that_is_no_head_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
-    (tmp_path / "head.npz").write_bytes(content)
-    with pytest.raises(ConfigurationError, match="moderation head .*head.npz.* " + why if "cannot" not in why else why):
-        load_head(tmp_path / "head.npz")
-
-
-def test_a_file_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_module, "MAX_BYTES", 100_000)
-    with zipfile.ZipFile(tmp_path / "head.npz", "w", zipfile.ZIP_DEFLATED) as packed:
-        packed.writestr("weights.npy", b"0" * 100_001)
-    assert (tmp_path / "head.npz").stat().st_size < 1_000
-    with pytest.raises(ConfigurationError, match="unpacks to 100001 bytes; at most 100000 are taken"):
-        load_head(tmp_path / "head.npz")
+@pytest.mark.parametrize("names", [(), ("Hate!",), ("hate", "hate"), ("hate", "violence")])
+def test_a_head_without_a_category_for_each_row_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    rows = max(1, len(set(names)) - (names[-1:] == ("violence",)))
+    head = Head("e", np.zeros((rows, 64), np.float32), np.zeros(rows, np.float32), names)
+    save_head(tmp_path / "head.safetensors", head, {})
+    with pytest.raises(
+        ConfigurationError, match=r"head\.safetensors cannot be used: its classes need 1 to 64 categories"
+    ):
+        load_categories(tmp_path / "head.safetensors")
 
 
 @given(text=st.text(st.sampled_from('ab .!?\n\u3002"x'), max_size=3_000))

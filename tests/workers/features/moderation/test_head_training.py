@@ -12,12 +12,12 @@ from headrace_workers.features.moderation.head_training import (
     Trained,
     card,
     families,
-    fit,
     origins,
     read_examples,
     train,
 )
 from headrace_workers.models.embedders.hashed import HashEmbedder
+from headrace_workers.models.heads import fit_binary
 from headrace_workers.stats.estimates import Estimate
 
 EMBEDDER = HashEmbedder()
@@ -45,7 +45,7 @@ def test_a_source_of_other_words_is_no_better_than_it_is() -> None:
     assert isinstance(figures.by_source["odd"].recall, Estimate)
     assert figures.by_source["odd"].recall.value < 0.7
     labels = np.array([bool(row.label("violence")) for row in rows])
-    weights, bias = fit(EMBEDDER.embed([row.text for row in rows]), labels)
+    weights, bias = fit_binary(EMBEDDER.embed([row.text for row in rows]), labels, 10.0)
     assert (EMBEDDER.embed([row.text for row in odd]) @ weights + bias > 0).mean() > 0.9  # seen, they are known
 
 
@@ -82,7 +82,7 @@ def test_what_nobody_said_is_unknown() -> None:
 
 def test_the_card_says_what_there_is_to_know() -> None:
     rows = [*examples("a | c", 80, 80), *examples("b", 80, 80)]
-    text = card(trained(*rows), rows, "head.npz")
+    text = card(trained(*rows), rows, "head.safetensors")
     assert "Trained on prompts, unmeasured on outputs" in text
     (of_it,) = [line for line in text.splitlines() if line.startswith("| a \\| c | CC0-1.0, not stated | 160 | ")]
     assert of_it.endswith(" | 80 | violence 80 |")
@@ -90,20 +90,6 @@ def test_the_card_says_what_there_is_to_know() -> None:
     assert "| `violence` | 160 | 160 | " in text
     assert "of 160 |" in text
     assert "- `hate`: 0 positives from 0 sources, of 100 from 2 at least" in text
-
-
-def test_a_fit_is_where_the_loss_with_its_ridge_is_least() -> None:
-    random = np.random.default_rng(1)
-    rows, wanted = random.normal(size=(60, 3)).astype(np.float32), random.random(60) < 0.4
-    weights, bias = fit(rows, wanted)
-
-    def loss(parameters: np.ndarray) -> float:
-        margins = np.where(wanted, 1, -1) * (rows @ parameters[:3] + parameters[3])
-        return float(np.log1p(np.exp(-margins)).mean() + (parameters[:3] ** 2).sum() / (2 * 10 * 60))
-
-    at, step = np.append(weights, bias), 1e-4
-    slopes = [(loss(at + step * way) - loss(at - step * way)) / (2 * step) for way in np.eye(4)]
-    assert np.abs(slopes).max() < 1e-4
 
 
 def line(**changes: object) -> str:
@@ -147,34 +133,6 @@ def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         list(read_examples([tmp_path / "data"]))
     with pytest.raises(ConfigurationError, match="none cannot be read"):
         list(read_examples([tmp_path / "none"]))
-
-
-@pytest.mark.parametrize(("rows", "dimensions", "steepness"), [(40, 60, 1.0), (400, 12, 5.0), (1_000, 24, 40.0)])
-def test_the_fit_is_scipys(rows: int, dimensions: int, steepness: float) -> None:
-    from scipy.optimize import minimize  # here: else every process of a run imports it
-
-    random = np.random.default_rng(rows)
-    vectors = random.normal(size=(rows, dimensions))
-    vectors = (vectors / np.linalg.norm(vectors, axis=1)[:, None]).astype(np.float32)
-    positive = random.random(rows) < (1 + np.tanh(steepness * (5 * vectors[:, 0] - 1) / 2)) / 2
-    sign = np.where(positive, 1.0, -1.0)
-
-    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
-        margins = sign * (vectors.astype(np.float64) @ at[:-1] + at[-1])
-        pull = -sign / (1 + np.exp(margins)) / rows
-        gradient = np.append(vectors.T.astype(np.float64) @ pull + at[:-1] / (10 * rows), pull.sum())
-        return float(np.logaddexp(0, -margins).mean() + at[:-1] @ at[:-1] / (20 * rows)), gradient
-
-    options = {"maxiter": 100_000, "maxfun": 100_000, "ftol": 0.0, "gtol": 1e-11}
-    found = minimize(loss, np.zeros(dimensions + 1), jac=True, method="L-BFGS-B", options=options)
-    weights, bias = fit(vectors, positive)
-    np.testing.assert_allclose([*weights, bias], found.x, atol=1e-6)
-
-
-def test_there_must_be_rows_of_both_kinds() -> None:
-    for same in (True, False):
-        with pytest.raises(ValueError, match="both kinds"):
-            fit(np.eye(3, dtype=np.float32), np.full(3, same))
 
 
 def test_texts_of_one_template_are_siblings() -> None:

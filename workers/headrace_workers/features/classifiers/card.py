@@ -7,6 +7,7 @@
 
 import json
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from shutil import rmtree
 from typing import Annotated, Final, Self
@@ -18,8 +19,9 @@ from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_schemas.limits import Key, Text
 from headrace_schemas.reasons import describe
 from headrace_workers.features.classifiers.engine import ENGINE_NAME
-from headrace_workers.features.classifiers.head import MOST_CLASSES, Head, Novelty, read_head, write_head
-from headrace_workers.features.classifiers.training import Rule
+from headrace_workers.features.classifiers.novelty import Novelty
+from headrace_workers.features.classifiers.training import MOST_CLASSES, Rule
+from headrace_workers.models.heads import Head, load_head, save_head
 from headrace_workers.models.registry import (
     ModelCard,
     broken_model,
@@ -51,7 +53,6 @@ class Card(BaseModel):
     labels: Annotated[tuple[ChoiceValue, ...], Field(min_length=2, max_length=MOST_CLASSES)]
     none: bool
     embedder: str
-    embedder_id: str
     threshold: _Share
     least_logit: float
     agreement: _Share
@@ -117,7 +118,7 @@ def save_classifier(
     """
     check_name(home, alias, tenant)
     with staged_model(home, alias) as folder:
-        write_head(head, novelty, folder / _HEAD_FILE)
+        save_head(folder / _HEAD_FILE, head, vars(novelty))
         values = card.model_dump(mode="json", exclude_none=True).items()
         lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values]
         (folder / _CARD_FILE).write_text("".join(lines).replace("\x7f", "\\u007f"), encoding="utf-8")
@@ -160,9 +161,13 @@ def load_classifier(folder: Path, model: ModelCard) -> tuple[Card, Head, Novelty
         raise ConfigurationError(f"{path} cannot be read: {error}; train the classifier again") from error
     if digest != model.sha256:
         raise ConfigurationError(f"the files of the classifier {model.alias} were changed; train it again")
-    head, novelty = read_head(folder / _HEAD_FILE)
+    head, beside = load_head(folder / _HEAD_FILE, again := f"headrace classifier train {model.alias}")
     if len(head.bias) != len(card.labels) + card.none:
-        raise ConfigurationError(f"{path}: the head has {len(head.bias)} classes; train the classifier again")
+        raise ConfigurationError(f"{path}: the head has {len(head.bias)} classes; train it again with `{again}`")
+    if beside.keys() != {field.name for field in fields(Novelty)} or not (novelty := Novelty(**beside)).fits(
+        head.weights.shape[1]
+    ):
+        raise ConfigurationError(f"{path}: the head has no usable novelty test; train it again with `{again}`")
     return card, head, novelty
 
 

@@ -105,11 +105,13 @@ def _trained(
         say(f"{data.name}: {line}")
     check_enough(len(rows.labels), agreement)
     labels = tuple(label for label in rows.classes if label is not None)
-    trained = learn(vectors_of(rows, embedder), rows.labels, len(rows.classes), len(labels), agreement, seed)
+    trained = learn(
+        vectors_of(rows, embedder), rows.labels, len(rows.classes), len(labels), agreement, seed, embedder.id
+    )
     figures = trained.figures
     card = Card(
         question=question, instructions=instructions, labels=labels, none=None in rows.classes,
-        embedder=embedder_name, embedder_id=embedder.id, threshold=trained.rule.threshold,
+        embedder=embedder_name, threshold=trained.rule.threshold,
         least_logit=trained.rule.least_logit, agreement=agreement, agreement_bound=figures.agreement_bound,
         rows=trained.rows, held_out=figures.rows, served=figures.served, agreed=figures.agreed, right=figures.right,
         foreign=figures.foreign,

@@ -8,12 +8,13 @@ from typing import NoReturn
 import numpy as np
 
 from headrace_schemas import HeadraceError
-from headrace_schemas.errors import ConfigurationError, InvalidRecord
+from headrace_schemas.errors import InvalidRecord
 from headrace_workers.features.classifiers.card import Card
-from headrace_workers.features.classifiers.head import Floats, Head, Novelty, softmax
+from headrace_workers.features.classifiers.novelty import Novelty
 from headrace_workers.features.decisions.deciding import Decided, DecisionRequest, QuestionScores
 from headrace_workers.models.embedders.embedder import CountingEmbedder
 from headrace_workers.models.generator import Abstained, Completion, GivenUp, NoProbabilities, Request
+from headrace_workers.models.heads import Floats, Head, softmax
 
 
 class ClassifierGenerator:
@@ -23,11 +24,7 @@ class ClassifierGenerator:
         self, alias: str, card: Card, head: Head, novelty: Novelty, embedder: CountingEmbedder, parallel: int = 1
     ) -> None:
         """Raise ConfigurationError where the head was trained over another embedder's vectors."""
-        if embedder.id != card.embedder_id or embedder.dimensions != head.weights.shape[1]:
-            raise ConfigurationError(
-                f"the classifier {alias} was trained over the vectors of {card.embedder_id}, and the embedder "
-                f"{card.embedder} here is {embedder.id}: train it again with `headrace classifier train {alias}`"
-            )
+        head.check_embedder(embedder, f"the classifier {alias}", f"headrace classifier train {alias}")
         self.alias = alias
         self.quantization = "float32"
         self.context_length = embedder.max_tokens

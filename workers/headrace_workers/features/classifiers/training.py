@@ -20,23 +20,14 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import NonEmptyText
 from headrace_schemas.reasons import describe
 from headrace_workers.core.json_lines import LineTooLong, lines
-from headrace_workers.features.classifiers.head import (
-    MOST_CLASSES,
-    STRENGTHS,
-    Bools,
-    Floats,
-    Head,
-    Labels,
-    Novelty,
-    calibration_error,
-    fit,
-    log_loss,
-    softmax,
-    temperature,
-)
+from headrace_workers.features.classifiers.novelty import Novelty
 from headrace_workers.models.embedders.embedder import CountingEmbedder
+from headrace_workers.models.heads import Bools, Floats, Head, Labels, fit, log_loss, softmax
 from headrace_workers.stats.binomial import clopper_pearson_lower, clopper_pearson_upper
+from headrace_workers.stats.temperature import calibration_error, fit_temperature
 
+MOST_CLASSES: Final = 1_000
+STRENGTHS: Final = (1.0, 10.0, 100.0)  # of scikit-learn's parameter C, of which one is chosen
 MOST_ROWS: Final = 100_000  # that a head is trained on
 LEAST_OF_LABEL: Final = 5
 LEAST_TO_CALIBRATE: Final = 100
@@ -44,6 +35,7 @@ MOST_READ: Final = 10_000_000  # lines of the data
 _LONGEST: Final = 4_000_000  # bytes of a line
 _AT_ONCE: Final = 256  # texts
 _PARTS: Final = 5  # of which one is held out
+_COOLEST, _HOTTEST = 0.37, 7.4  # temperatures: rows without an error would have it as small as it may be
 _ALPHA: Final = 0.05
 _BOTH_SIDES: Final = 0.025
 _FLOOR: Final = 0.1  # of the right rows have a winning logit below the least that is answered
@@ -293,15 +285,17 @@ def check_enough(rows: int, agreement: float) -> None:
         )
 
 
-def train(vectors: Floats, labels: Labels, classes: int, choices: int, agreement: float, seed: int) -> Trained:
+def train(
+    vectors: Floats, labels: Labels, classes: int, choices: int, agreement: float, seed: int, embedder: str
+) -> Trained:
     """Return a head with this agreement. Raise ConfigurationError if the held-out rows do not show it."""
     check_enough(len(labels), agreement)
     part = (_ranks(labels, seed) + labels) % _PARTS
     held, own = part == 0, part != 0
-    strength, logits = _cross_fitted(vectors, labels, part, classes, seed)
+    strength, logits = _cross_fitted(vectors, labels, part, classes)
     calibrated = int(own.sum()) >= LEAST_TO_CALIBRATE
-    scale = 1.0 / temperature(logits[own], labels[own]) if calibrated else 1.0
-    head = fit(vectors[own], labels[own], classes, strength, seed).scaled(scale)
+    scale = 1.0 / fit_temperature(logits[own], labels[own], _COOLEST, _HOTTEST)[0] if calibrated else 1.0
+    head = Head(embedder, *fit(vectors[own], labels[own], classes, strength)).scaled(scale)
     named = labels < choices
     novelty = Novelty.of(vectors[own & named & (part != 1)], vectors[named & (part == 1)], seed)
     foreign = novelty.foreign(vectors)
@@ -340,13 +334,14 @@ def _ranks(labels: Labels, seed: int) -> Labels:
     return ranks
 
 
-def _cross_fitted(vectors: Floats, labels: Labels, part: Labels, classes: int, seed: int) -> tuple[float, Floats]:
+def _cross_fitted(vectors: Floats, labels: Labels, part: Labels, classes: int) -> tuple[float, Floats]:
     """Return the strength that did best on part 1, and the logits of parts 1 to 4 by heads that did not see them."""
     logits = np.zeros((len(labels), classes), np.float32)
 
     def without(number: int, strength: float) -> Floats:
         seen, unseen = (part != 0) & (part != number), part == number
-        return fit(vectors[seen], labels[seen], classes, strength, seed).logits(vectors[unseen])
+        weights, bias = fit(vectors[seen], labels[seen], classes, strength)
+        return np.asarray(vectors[unseen] @ weights.T + bias, np.float32)
 
     tried = {strength: without(1, strength) for strength in STRENGTHS}
     best = min(tried, key=lambda strength: log_loss(tried[strength], labels[part == 1]))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_workers.features.decisions.temperatures import LEAST, Calibration, tempered
+from headrace_workers.stats.temperature import fit_temperature
 
 OWN: Final = 100
 SHARED: Final = 50
@@ -19,9 +20,7 @@ _FOLDS: Final = 5
 _BINS: Final = 10
 _DRAWS: Final = 1_000
 _LOWEST, _HIGHEST = 0.05, 20.0  # temperatures
-_RIDGE: Final = 0.1
-_STEPS: Final = 50
-_SHORTEST: Final = 1e-6
+_NO_LABEL: Final = -1e9  # a logarithm
 
 Floats = NDArray[np.float64]
 
@@ -141,76 +140,29 @@ def _accuracy(rows: Sequence[Row]) -> float:
 
 def fit(rows: Sequence[Row]) -> float:
     """Return the temperature at which the right labels are likeliest, between 0.05 and 20."""
-    golden = (math.sqrt(5) - 1) / 2
-    low, high = math.log(_LOWEST), math.log(_HIGHEST)
-    logs = [np.log(np.maximum(np.array(row.probabilities), 1e-30)) for row in rows]
-    rights = [row.right for row in rows]
-
-    def loss(log_temperature: float) -> float:
-        total = 0.0
-        for log_shares, right in zip(logs, rights, strict=True):
-            scaled = log_shares / math.exp(log_temperature)
-            total += float(np.logaddexp.reduce(scaled)) - float(scaled[right])
-        return total
-
-    for _ in range(30):  # the loss has one valley
-        left, right = high - golden * (high - low), low + golden * (high - low)
-        if loss(left) <= loss(right):
-            high = right
-        else:
-            low = left
-    return math.exp((low + high) / 2)
+    logs = np.full((len(rows), max(len(row.probabilities) for row in rows)), _NO_LABEL)
+    for place, row in enumerate(rows):  # of questions that differ in their number of labels
+        logs[place, : len(row.probabilities)] = _logs(row.probabilities)
+    return fit_temperature(logs, np.array([row.right for row in rows]), _LOWEST, _HIGHEST)[0]
 
 
 def fit_bias(rows: Sequence[Row]) -> Calibration:
-    """Return the temperature and the bias of each label at which the right labels are likeliest, by Newton's method: a
-    logistic regression on the logarithms, in which the sum of the squared biases counts for _RIDGE each.
-    """
-    logs = np.log(np.maximum(np.array([row.probabilities for row in rows]), LEAST))
-    logs -= logs.mean(axis=1, keepdims=True)
+    """Return the temperature and the bias of each label at which the right labels are likeliest."""
+    logs = _logs([row.probabilities for row in rows])
     right = np.array([row.right for row in rows])
-    hit = np.zeros_like(logs)
-    hit[np.arange(len(rows)), right] = 1.0
-    count = logs.shape[1]
+    temperature, bias = fit_temperature(logs, right, _LOWEST, _HIGHEST, biased=True)
+    return Calibration(temperature, tuple(bias.tolist()))
 
-    def loss(at: Floats) -> float:
-        scaled = at[0] * logs + at[1:]
-        likely = scaled[np.arange(len(rows)), right] - np.logaddexp.reduce(scaled, axis=1)
-        return float(_RIDGE / 2 * (at[1:] @ at[1:]) - likely.sum())
 
-    at = np.concatenate([[1.0], np.zeros(count)])
-    known = loss(at)
-    for _ in range(_STEPS):
-        scaled = at[0] * logs + at[1:]
-        shares = np.exp(scaled - np.logaddexp.reduce(scaled, axis=1)[:, None])
-        slope = np.concatenate([[((shares - hit) * logs).sum()], (shares - hit).sum(axis=0) + _RIDGE * at[1:]])
-        means = (shares * logs).sum(axis=1)
-        curve = np.empty((count + 1, count + 1))
-        curve[0, 0] = (shares * logs**2).sum() - (means**2).sum() + _RIDGE
-        curve[0, 1:] = curve[1:, 0] = (shares * logs).sum(axis=0) - means @ shares
-        curve[1:, 1:] = np.diag(shares.sum(axis=0) + _RIDGE) - shares.T @ shares
-        step = np.linalg.solve(curve, slope)
-        length = 1.0
-        while length > _SHORTEST:
-            tried = at - length * step
-            tried[0] = min(max(tried[0], 1 / _HIGHEST), 1 / _LOWEST)
-            if (found := loss(tried)) < known:
-                break
-            length /= 2
-        else:
-            break
-        done, at, known = known - found < _SHORTEST, tried, found
-        if done:
-            break
-    bias = at[1:] - at[1:].mean()
-    return Calibration(float(1 / at[0]), tuple(float(each) for each in bias))
+def _logs(probabilities: object) -> Floats:
+    return np.asarray(np.log(np.maximum(np.array(probabilities), LEAST)))
 
 
 def without_labels(said: Sequence[Sequence[float]]) -> Calibration:
     """Return the bias that makes all labels of a choice as likely for texts without content, of which the model gave
     these probabilities: contextual calibration (Zhao et al. 2021, arXiv 2102.09690).
     """
-    means = np.log(np.maximum(np.array(said).mean(axis=0), LEAST))
+    means = _logs(np.array(said).mean(axis=0))
     return Calibration(1.0, tuple(float(each) for each in means.mean() - means), labelled=False)
 
 

@@ -16,7 +16,8 @@ from headrace_schemas.hazards import HAZARDS
 from headrace_schemas.limits import NonEmptyText, ShortText
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe
-from headrace_workers.features.moderation.head import SCORE_FLOOR, Head
+from headrace_workers.features.moderation.head import SCORE_FLOOR
+from headrace_workers.models.heads import Bools, Floats, Head, fit_binary, sigmoid
 from headrace_workers.stats.detection_rates import DetectionRates, rates
 from headrace_workers.stats.estimates import Estimate, Undefined
 
@@ -24,13 +25,8 @@ _WORD: Final = re.compile(r"\w+")
 _SHARED: Final = 0.5  # of the three-word sequences of the shorter text
 _READ: Final = 200  # words of a text
 _MOST: Final = 50  # texts that are kept for one sequence; one that many texts have says little
-_C = 10.0  # of scikit-learn's parameter of this name: vectors have length 1, and little of it is harm
-_STEPS = 100
-_HALVINGS = 40
-_SETTLED = 1e-10  # of the gradient's largest part
+STRENGTH: Final = 10.0  # of scikit-learn's parameter of this name: vectors have length 1, and little of it is harm
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 MAX_EXAMPLES: Final = 200_000
 LONGEST: Final = 4_000_000  # bytes of a line
 # Found by patterns, or by the deployment's own lists: nothing to learn.
@@ -102,13 +98,13 @@ def train(examples: Sequence[Example], vectors: NDArray[np.float32], embedder: s
             left_out[category] = reason
             continue
         figures[category] = _held_out(vectors[known], positive, sources)
-        fitted.append(fit(vectors[known], positive))
+        fitted.append(fit_binary(vectors[known], positive, STRENGTH))
     if not fitted:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ConfigurationError(f"no category can be trained: {reasons}")
     weights = np.array([weights for weights, _ in fitted], dtype=np.float32)
     bias = np.array([bias for _, bias in fitted], dtype=np.float32)
-    return Trained(Head(tuple(figures), weights, bias, embedder), figures, left_out)
+    return Trained(Head(embedder, weights, bias, tuple(figures)), figures, left_out)
 
 
 def _too_few(positive: Bools, sources: NDArray[np.str_]) -> str | None:
@@ -140,9 +136,8 @@ def _held_out(vectors: NDArray[np.float32], positive: Bools, sources: NDArray[np
     flagged = np.zeros(len(positive), dtype=np.bool_)
     for fold in sorted(set(folds.tolist())):
         here = folds == fold
-        weights, bias = fit(vectors[~here], positive[~here])
-        scores = 0.5 * (1.0 + np.tanh(0.5 * (vectors[here] @ weights + bias)))
-        flagged[here] = scores >= SCORE_FLOOR
+        weights, bias = fit_binary(vectors[~here], positive[~here], STRENGTH)
+        flagged[here] = sigmoid(vectors[here] @ weights + bias) >= SCORE_FLOOR
     names = sorted(set(sources.tolist()))
     return Figures(
         positives=int(positive.sum()),
@@ -254,35 +249,6 @@ def families(texts: Sequence[str]) -> list[int]:
 def _sequences(text: str) -> set[tuple[str, ...]]:
     words = _WORD.findall(text.lower())[:_READ]
     return {tuple(words[at : at + 3]) for at in range(max(1, len(words) - 2))}
-
-
-def fit(vectors: NDArray[np.float32], positive: Bools) -> tuple[Floats, float]:
-    """Return weights and bias of a logistic regression. Raise ValueError where all labels are the same."""
-    if positive.all() or not positive.any():
-        raise ValueError("there must be rows of both kinds")
-    rows = np.append(vectors, np.ones((len(vectors), 1)), axis=1).astype(np.float64)
-    sign = np.where(positive, 1.0, -1.0)
-    ridge = np.full(rows.shape[1], 1.0 / (_C * len(rows)))
-    ridge[-1] = 0.0  # the bias is free
-
-    def loss(at: Floats) -> float:
-        return float(np.logaddexp(0.0, -sign * (rows @ at)).mean() + 0.5 * ridge @ np.square(at))
-
-    at = np.zeros(rows.shape[1])
-    for _ in range(_STEPS):  # of Newton; halved where one would go beyond the valley
-        miss = 0.5 * (1.0 - np.tanh(0.5 * sign * (rows @ at)))  # 1 - P(label)
-        gradient = ridge * at - rows.T @ (sign * miss) / len(rows)
-        if np.abs(gradient).max() < _SETTLED:
-            break
-        curvature = (rows * (miss * (1.0 - miss) / len(rows))[:, None]).T @ rows + np.diag(ridge)
-        step = np.linalg.solve(curvature, gradient)
-        share, before = 1.0, loss(at)
-        for _ in range(_HALVINGS):
-            if loss(at - share * step) <= before:
-                break
-            share /= 2
-        at = at - share * step
-    return at[:-1], float(at[-1])
 
 
 def read_examples(paths: list[Path]) -> Iterator[Example]:

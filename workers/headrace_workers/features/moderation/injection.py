@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from headrace_workers.features.moderation.detector import MAX_DETECTIONS, Detection, with_part
 from headrace_workers.features.moderation.head import found_in_parts
 from headrace_workers.models.embedders.embedder import Embedder
+from headrace_workers.models.heads import sigmoid
 
 CATEGORY: Final = "prompt_injection"
 _SCORE: Final = 1.0
@@ -83,7 +84,7 @@ class InjectionHead:
             logits += self.bias_of_words
         else:
             logits += embedder.embed(texts).astype(np.float64) @ self.vector + self.bias
-        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), dtype=np.float64)[:, None]
+        return sigmoid(logits)[:, None]
 
     def of_words(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return what the words add to the logit of each text."""

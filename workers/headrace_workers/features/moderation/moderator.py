@@ -204,9 +204,9 @@ def with_policy(detectors: Sequence[Detector], policy: Policy, aids: Aids | None
 def _named(policy: Policy, aids: Aids) -> Iterator[Detector]:
     """Yield the detectors that a policy names, for all tenants."""
     if policy.head is not None:
-        from headrace_workers.features.moderation.head import HeadDetector, load_head
+        from headrace_workers.features.moderation.head import HeadDetector, load_categories
 
-        yield HeadDetector(load_head(policy.head), aids.embedder())
+        yield HeadDetector(load_categories(policy.head), aids.embedder())
     if policy.openai is not None:
         yield OpenAIDetector(replace(policy.openai, key=aids.openai_key))
     if policy.guard is not None:

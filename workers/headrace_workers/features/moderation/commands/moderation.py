@@ -25,7 +25,6 @@ from headrace_workers.cli.output import console, put_json, put_view, say, table
 from headrace_workers.features.knowledge.commands import embedder_here
 from headrace_workers.features.moderation.commands.moderation_try import aids_here
 from headrace_workers.features.moderation.detector import Moderation
-from headrace_workers.features.moderation.head import save_head
 from headrace_workers.features.moderation.head_training import card, read_examples
 from headrace_workers.features.moderation.head_training import train as learn
 from headrace_workers.features.moderation.moderator import build_moderator, shipped_detectors, with_policy
@@ -35,6 +34,7 @@ from headrace_workers.features.moderation.settings import ModerationSettings
 from headrace_workers.features.moderation.store import ModeratedJobs, Span, VerdictRow
 from headrace_workers.features.moderation.views import ModerationPolicy
 from headrace_workers.models.embedders.embedder import Embedder
+from headrace_workers.models.heads import save_head
 
 _COLUMNS = ("from", "texts", "redacted", "blocked", "category", "looked at", "objected to", "share")
 _AT_ONCE: Final = 256
@@ -235,10 +235,10 @@ def train(
     A category needs 100 positives from at least 2 sources. Figures come from sources that training left out. You are
     responsible for the licence of each source; the card repeats what the data says.
 
-    Example: `headrace moderation train labelled.jsonl benign.jsonl -o head.npz`
+    Example: `headrace moderation train labelled.jsonl benign.jsonl -o head.safetensors`
     """
-    if output.suffix != ".npz":
-        raise ConfigurationError(f"--output {output}: a head's file ends in .npz")
+    if output.suffix != ".safetensors":
+        raise ConfigurationError(f"--output {output}: a head's file ends in .safetensors")
     if not output.parent.is_dir():
         raise ConfigurationError(f"--output {output}: there is no folder {output.parent}")
     embedder = embedder_here()
@@ -247,14 +247,14 @@ def train(
         raise ConfigurationError("these files have no examples")
     trained = learn(examples, _vectors([example.text for example in examples], embedder), embedder.id)
     beside = output.with_suffix(".md")
-    save_head(trained.head, output)
+    save_head(output, trained.head, {})
     beside.write_text(card(trained, examples, output.name), encoding="utf-8")
     if as_json:
         put_json({"head": str(output), "card": str(beside), "version": trained.head.version,
-                  "categories": list(trained.head.categories), "left_out": trained.left_out})  # fmt: skip
+                  "categories": list(trained.head.names), "left_out": trained.left_out})  # fmt: skip
     for name, reason in trained.left_out.items():
         say(f"not trained: {name}, {reason}")
-    say(f"{output}: {', '.join(trained.head.categories)}; {beside} says how well it does")
+    say(f"{output}: {', '.join(trained.head.names)}; {beside} says how well it does")
 
 
 def _vectors(texts: Sequence[str], embedder: Embedder) -> NDArray[np.float32]:
