@@ -408,7 +408,7 @@ def test_lines_behind_the_one_that_kills_bridges_are_named_in_the_error_file(run
         killed(running, batch_id)
     running.run()
     batch = running.batch(batch_id)
-    assert batch.reason.startswith(f"the bridge ended 3 times while it read on after line {taken} (")
+    assert batch.reason.startswith(f"the bridge ended 3 times while it read on after line {taken}: ")
     assert (batch.state, counts(batch)) == ("failed", (600, taken, 600 - taken))
     left = range(taken + 1, 601)
     assert running.errors(batch_id) == [(line, "batch_failed") for line in left]
