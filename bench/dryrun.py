@@ -27,9 +27,9 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.commands.forecast import GENERATES, LEVEL, History, Interval
 from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.store.transactions import Batches
-from headrace_workers.features.files.file_service import Files
-from headrace_workers.features.files.object_store import Store
-from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.files.object_store import Store
+from headrace_workers.files.service import Files
+from headrace_workers.files.store.stored import StoredFiles
 
 NAME = "dryrun"
 _LENGTHS = (24, 48, 64)  # longest answers, in turns

@@ -20,9 +20,9 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.store.transactions import Batches
-from headrace_workers.features.files.file_service import Files
-from headrace_workers.features.files.object_store import Store
-from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.files.object_store import Store
+from headrace_workers.files.service import Files
+from headrace_workers.files.store.stored import StoredFiles
 
 NAME = "fairness"
 _WARM_UP = 200

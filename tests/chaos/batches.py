@@ -23,9 +23,9 @@ from headrace_workers.core.job_defaults import Defaults
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.store.transactions import Batches
-from headrace_workers.features.files.file_service import Files
-from headrace_workers.features.files.object_store import Store
-from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.files.object_store import Store
+from headrace_workers.files.service import Files
+from headrace_workers.files.store.stored import StoredFiles
 
 BRIDGES = ("bridge", "bridge-2")
 MOST_REPEATED = 0.01  # of the work

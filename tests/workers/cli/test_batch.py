@@ -9,11 +9,11 @@ from tests.workers.features.batches.running import DEFAULTS, Running, dead, jobs
 from headrace_workers.features.batches.commands.batch_files import Changed, Deployment
 from headrace_workers.features.batches.new_batch import BatchOptions
 from headrace_workers.features.batches.store.transactions import Batches
-from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.webhooks.registering import Wanted, register
 from headrace_workers.features.webhooks.signing import Sealer
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.targets import Reach
+from headrace_workers.files.store.stored import StoredFiles
 
 
 @pytest.fixture

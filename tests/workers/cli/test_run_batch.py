@@ -13,9 +13,9 @@ from headrace_workers.features.batches.commands.batch_files import Deployment
 from headrace_workers.features.batches.commands.run import ByContent
 from headrace_workers.features.batches.commands.run_batch import FileBatch, NoEnds, name_of_run
 from headrace_workers.features.batches.store.transactions import Batches
-from headrace_workers.features.files.file_service import Files
-from headrace_workers.features.files.object_store import Store
-from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.files.object_store import Store
+from headrace_workers.files.service import Files
+from headrace_workers.files.store.stored import StoredFiles
 
 DEFAULTS = Defaults("echo", {"tenant": "a", "lane": "batch"})
 

@@ -9,10 +9,10 @@ from tests.workers.features.tuning.test_store import taken, write
 
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.tuning.commands import _show
 from headrace_workers.features.tuning.copies import copy_model
 from headrace_workers.features.tuning.store import Checkpoint, RunEvent, RunWrite, begin_run
+from headrace_workers.files.object_store import Store
 from headrace_workers.models.registry import list_cards, read_card, write_card
 from headrace_workers.runtime.settings import home_of
 from headrace_workers.testing import make_echo_model

@@ -26,9 +26,9 @@ from tests.workers.http.served import PATIENT, Gateway, hang_up_while_waiting, s
 from headrace_producers.admin import ensure_topics
 from headrace_workers.core.redis import redis_client
 from headrace_workers.core.scopes import JOBS_WRITE
-from headrace_workers.features.files.file_service import Files
-from headrace_workers.features.files.object_store import StoreUnavailable
 from headrace_workers.features.generation.api.answers import ends_of
+from headrace_workers.files.object_store import StoreUnavailable
+from headrace_workers.files.service import Files
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.services import Wired
 from headrace_workers.http.timeouts import Timeouts

@@ -17,14 +17,14 @@ from headrace_schemas.job import derive_job_id
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.applications.store import Applications
-from headrace_workers.features.files.file_service import Files
-from headrace_workers.features.files.object_store import Store
-from headrace_workers.features.files.settings import FileSettings
-from headrace_workers.features.files.store.files import NewFile
 from headrace_workers.features.tuning import store
 from headrace_workers.features.tuning.copies import copy_model, sync_copy
 from headrace_workers.features.tuning.store import Checkpoint, RunEvent, RunWrite, TuningRuns
 from headrace_workers.features.tuning.tuner import RESULTS
+from headrace_workers.files.object_store import Store
+from headrace_workers.files.service import Files
+from headrace_workers.files.settings import FileSettings
+from headrace_workers.files.store.files import NewFile
 from headrace_workers.models.registry import model_dir, read_card, write_card
 from headrace_workers.testing import make_echo_model
 

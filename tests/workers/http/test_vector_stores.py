@@ -12,12 +12,12 @@ from tests.workers.changed_settings import changed
 from tests.workers.http.served import Gateway, served
 
 from headrace_workers.core.sql import paging
-from headrace_workers.features.files.file_service import files_in
 from headrace_workers.features.knowledge.intake import Filling
 from headrace_workers.features.knowledge.passage_search import SEARCHES_AT_A_TIME, PassageSearch
 from headrace_workers.features.knowledge.reading import Reader
 from headrace_workers.features.knowledge.store.documents import KnowledgeBases, NewChunk, NewDocument
 from headrace_workers.features.knowledge.store.vector_stores import VectorStores
+from headrace_workers.files.service import files_in
 from headrace_workers.models.embedders.hashed import make_hash_embedder
 from headrace_workers.runtime.settings import ModelSettings, Settings
 from headrace_workers.testing import HashEmbedder
@@ -37,7 +37,7 @@ class Door:
         return OpenAI(base_url=f"{self.gateway.url}/v1", api_key=self.gateway.key(tenant), max_retries=0)
 
     def file(self, data: bytes = MILL, name: str = "mill.md", tenant: str = "default") -> str:
-        files = files_in(self.gateway.settings, self.gateway.services.ledger)
+        files = files_in(self.gateway.settings.home, self.gateway.settings, self.gateway.services.ledger)
         return str(files.add([data], tenant=tenant, purpose="assistants", name=name, keep=None).id)
 
     def fill(self) -> None:
@@ -57,7 +57,8 @@ def door(settings: Settings, tmp_path: Path, reader: Reader) -> Iterator[Door]:
     make_hash_embedder(tmp_path)
     with served(changed(settings, ModelSettings(embedder="hash")), connected=False) as gateway:
         ledger = gateway.services.ledger
-        filling = Filling(ledger, files_in(gateway.settings, ledger).head, reader, lambda: EMBEDDER)
+        files = files_in(gateway.settings.home, gateway.settings, ledger)
+        filling = Filling(ledger, files.head, reader, lambda: EMBEDDER)
         yield Door(gateway, filling)
 
 

@@ -9,7 +9,7 @@ from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.migrate import migrate
 from headrace_workers.core.private_files import keep_private, opened_privately, private_folder
 from headrace_workers.features.access.store.quotas import Quotas
-from headrace_workers.features.files.object_store import Store
+from headrace_workers.files.object_store import Store
 from headrace_workers.models.model_address import ModelAddress, enter_model
 from headrace_workers.models.registry import staged_model
 from headrace_workers.models.verifiers.measured import note_probe

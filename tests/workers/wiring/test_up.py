@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from headrace_workers.core import machine
-from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.tuning.copies import copy_model, remove_copy
+from headrace_workers.files.object_store import Store
 from headrace_workers.models import registry
 from headrace_workers.models.registry import ModelCard, model_dir, write_card
 from headrace_workers.testing import make_echo_model, make_hash_embedder

@@ -51,7 +51,7 @@ class Extension:
 
 
 class ExtensionPoint(Generic[T]):
-    """A point at which other features extend the feature that defines it, in its `feature.py`.
+    """A point at which features extend the feature that defines it, in its `feature.py`, or a package below features.
 
     The type of the values says what an extension is: a function to call at a certain moment, or things to know.
     """

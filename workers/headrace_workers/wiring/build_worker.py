@@ -13,10 +13,10 @@ from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import MODEL_ROLE
 from headrace_workers.core.progress import Progress
 from headrace_workers.core.redis import HINT_SECONDS, RedisNames, redis_client
-from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.generation.model_health import KnownBreakers
 from headrace_workers.features.generation.parts import generator
 from headrace_workers.features.generation.settings import GenerationSettings
+from headrace_workers.files.settings import FileSettings
 from headrace_workers.models.registry import TUNED, Registry, load_card
 from headrace_workers.runtime.settings import Settings
 from headrace_workers.runtime.wire.hints import Hint, Notifier

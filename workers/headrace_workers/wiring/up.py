@@ -90,9 +90,9 @@ def _models(home: Path, named: Sequence[str]) -> list[str]:
 
     Classifiers come last: the first model answers prompts and judges.
     """
-    from headrace_workers.features.files.settings import FileSettings
     from headrace_workers.features.generation.commands.models import ensure_models, enter_models, local_model
     from headrace_workers.features.tuning.copies import sync_copy
+    from headrace_workers.files.settings import FileSettings
     from headrace_workers.models.registry import TUNED, Registry
 
     judge = ModelSettings.from_env().judge_model
@@ -196,8 +196,8 @@ def _run_stack(
 @contextmanager
 def _copies_followed(home: Path) -> Iterator[None]:
     """Have the tuned models of other machines in this home, where a store of files is shared with them."""
-    from headrace_workers.features.files.settings import FileSettings
     from headrace_workers.features.tuning.copies import follow_copies
+    from headrace_workers.files.settings import FileSettings
 
     if not (where := FileSettings.from_env().files):
         yield

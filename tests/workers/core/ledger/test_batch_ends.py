@@ -14,10 +14,10 @@ from headrace_schemas.callback import BatchCallback
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.tables import BATCHES
-from headrace_workers.features.files.store.files import NewFile
-from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.webhooks.store.deliveries import Range
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
+from headrace_workers.files.store.files import NewFile
+from headrace_workers.files.store.stored import StoredFiles
 
 
 @pytest.fixture

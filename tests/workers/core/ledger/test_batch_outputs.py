@@ -11,8 +11,8 @@ from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.store.outputs import EndedLine, Fate, JobEnd
 from headrace_workers.features.batches.store.transactions import Batches
-from headrace_workers.features.files.store.files import Growth, NewFile, Overtaken, Piece
-from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.files.store.files import Growth, NewFile, Overtaken, Piece
+from headrace_workers.files.store.stored import StoredFiles
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.tables import BATCHES, LINES
-from headrace_workers.features.files.store.files import NewFile
-from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.files.store.files import NewFile
+from headrace_workers.files.store.stored import StoredFiles
 
 FRESH = {
     "key": None, "endpoint": None, "output_file": None, "error_file": None, "metadata": "{}", "defaults": "{}",

@@ -10,10 +10,10 @@ from headrace_workers.core.sql.database import writing
 from headrace_workers.features.batches.store.batches import NewBatch
 from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.tables import BATCHES
-from headrace_workers.features.files.store import files as rows
-from headrace_workers.features.files.store.files import Growth, NewFile, Overtaken, Piece, Tail
-from headrace_workers.features.files.store.stored import StoredFiles
-from headrace_workers.features.files.tables import FILES, PARTS, UPLOADS
+from headrace_workers.files.store import files as rows
+from headrace_workers.files.store.files import Growth, NewFile, Overtaken, Piece, Tail
+from headrace_workers.files.store.stored import StoredFiles
+from headrace_workers.files.tables import FILES, PARTS, UPLOADS
 
 ONE = NewFile(
     id="file-1", tenant="a", purpose="batch", name="one.jsonl", pieces=(Piece("1/0", 3), Piece("1/1", 4)), lines=2,

@@ -22,10 +22,10 @@ from headrace_workers.features.batches.new_batch import BatchOptions, retry_fail
 from headrace_workers.features.batches.output_lines import Outputs, Rewriting
 from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.tables import BATCHES
-from headrace_workers.features.files.file_service import Files
-from headrace_workers.features.files.object_store import Store
-from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.webhooks.targets import Reach
+from headrace_workers.files.object_store import Store
+from headrace_workers.files.service import Files
+from headrace_workers.files.store.stored import StoredFiles
 from headrace_workers.runtime.bridge.duty import IncidentReporter
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 

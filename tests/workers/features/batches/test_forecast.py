@@ -8,7 +8,7 @@ from tests.workers.features.batches.running import Running, jobs, text_of, with_
 
 from headrace_workers.core.tables import JOBS
 from headrace_workers.features.batches.tables import BATCHES
-from headrace_workers.features.files.tables import FILES
+from headrace_workers.files.tables import FILES
 from headrace_workers.testing import make_echo_model
 
 

@@ -20,8 +20,8 @@ from headrace_workers.features.batches.new_batch import EmptyInput, InputGone, N
 from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.tables import BATCHES, LINES
 from headrace_workers.features.batches.views import Batch, progress_words
-from headrace_workers.features.files.object_store import StoreUnavailable
-from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.files.object_store import StoreUnavailable
+from headrace_workers.files.store.stored import StoredFiles
 from headrace_workers.runtime.wire.hints import Hint
 
 pytestmark = pytest.mark.integration

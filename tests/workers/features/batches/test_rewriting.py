@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import delete
 from tests.workers.features.batches.running import Running, dead, jobs, with_usage
 from tests.workers.features.batches.test_requests import chat, embedding, vector
-from tests.workers.features.files.stores import s3, store  # noqa: F401 - fixtures
+from tests.workers.files.stores import s3, store  # noqa: F401 - fixtures
 
 from headrace_schemas.job import derive_job_id
 from headrace_workers.core.json_lines import Read
@@ -111,7 +111,7 @@ def test_a_file_of_which_all_is_lost_is_begun_anew(running):
 
 
 def test_an_object_that_went_from_the_middle_is_found_at_the_end(running, monkeypatch):
-    monkeypatch.setattr("headrace_workers.features.files.file_service.SMALL", 0)  # an object for each time
+    monkeypatch.setattr("headrace_workers.files.service.SMALL", 0)  # an object for each time
     batch_id = running.submit(jobs(6))
     running.turn(2)
     for _ in range(3):

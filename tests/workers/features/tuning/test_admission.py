@@ -18,8 +18,8 @@ from headrace_workers.core.ledger.outcome import Dead, Done, Ended
 from headrace_workers.core.ledger.replay import DeadFilter
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.features.access.store.quotas import Quotas, WantedQuota
-from headrace_workers.features.files.store.files import NewFile, Piece
-from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.files.store.files import NewFile, Piece
+from headrace_workers.files.store.stored import StoredFiles
 
 SIZE = 3_000  # bytes, of about a thousand tokens
 ROWS = 700  # tokens of all rows that are trained, once for each epoch

@@ -20,11 +20,11 @@ from headrace_workers.core.ledger.dead_letters import Burial
 from headrace_workers.core.ledger.ingest import NewJob
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.sql.database import writing
-from headrace_workers.features.files.object_store import Store
 from headrace_workers.features.tuning import copies
 from headrace_workers.features.tuning.admission import RunCheck
 from headrace_workers.features.tuning.copies import SharedModels, copy_model, follow_copies, remove_copy, sync_copy
 from headrace_workers.features.tuning.store import TuningRuns, begin_run, end_runs
+from headrace_workers.files.object_store import Store
 from headrace_workers.models.engines.counting import CountingModels
 from headrace_workers.models.registry import Registry, list_cards, load_card, read_card, write_card
 from headrace_workers.testing import make_echo_model

@@ -35,15 +35,15 @@ from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import IS_READY, STEPS
 from headrace_workers.features.access.store.quotas import Quotas
-from headrace_workers.features.files.file_service import files_in
-from headrace_workers.features.files.object_store import Store, StoreUnavailable
-from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.tuning import training, tuner
 from headrace_workers.features.tuning.copies import ModelInUse, deletable, sync_copy
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_of
 from headrace_workers.features.tuning.recipe import SOURCES_FILE
 from headrace_workers.features.tuning.store import TuningRuns
 from headrace_workers.features.tuning.tuner import Tuner, tuner_of
+from headrace_workers.files.object_store import Store, StoreUnavailable
+from headrace_workers.files.service import files_in
+from headrace_workers.files.store.stored import StoredFiles
 from headrace_workers.models import registry
 from headrace_workers.models.engines.counting import CountingModels
 from headrace_workers.models.engines.ctranslate2_generator import CTranslate2Generator
@@ -68,7 +68,7 @@ class Deployment:
                 "HEADRACE_REDIS": "redis://localhost:1",
             }
         )
-        self.files = files_in(self.settings, self.ledger)
+        self.files = files_in(self.settings.home, self.settings, self.ledger)
         rules = rules_of(ALL_EXISTS, models=CountingModels(home, registry.Registry(home)))
         self.leaving = threading.Event()
         self.prices = Given(tiny=Price("USD", input=333_333))  # not whole for any number of tokens

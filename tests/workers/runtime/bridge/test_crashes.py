@@ -21,7 +21,7 @@ from headrace_workers.core.progress import STUCK_EXIT
 from headrace_workers.features.batches.new_batch import BatchOptions, submit
 from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.evals.store import Evals
-from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.files.store.stored import StoredFiles
 from headrace_workers.runtime.bridge.duty import Crashes
 from headrace_workers.runtime.embedded.child_processes import Child, ChildSpec, stop
 from headrace_workers.testing import make_echo_model

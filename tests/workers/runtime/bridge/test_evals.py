@@ -21,9 +21,9 @@ from headrace_workers.features.evals.duty import EvalRuns
 from headrace_workers.features.evals.eval_plan import EvalPlan
 from headrace_workers.features.evals.store import Evals, NewEval, NewRun
 from headrace_workers.features.evals.tables import RUNS
-from headrace_workers.features.files.file_service import Files
-from headrace_workers.features.files.object_store import Store
-from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.files.object_store import Store
+from headrace_workers.files.service import Files
+from headrace_workers.files.store.stored import StoredFiles
 from headrace_workers.runtime.bridge.duty import IncidentReporter
 
 ROWS = 450  # more than are written down at once

@@ -19,9 +19,9 @@ from headrace_workers.features.batches.new_batch import LONGEST_WINDOW, BatchOpt
 from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.batches.views import NATIVE, Batch
 from headrace_workers.features.files.api import Expiry, file_of
-from headrace_workers.features.files.file_service import BATCH_INPUT
 from headrace_workers.features.webhooks.feature import WEBHOOKS_READ
 from headrace_workers.features.webhooks.settings import WebhookSettings
+from headrace_workers.files.service import BATCH_INPUT
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import LedgerOutage, Refusal, Why

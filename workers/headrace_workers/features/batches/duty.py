@@ -22,8 +22,8 @@ from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.batches.store.batches import CANCELLING, IN_PROGRESS, UNREADABLE
 from headrace_workers.features.batches.store.feeding import Chunk, NewLine
 from headrace_workers.features.batches.store.transactions import Batches
-from headrace_workers.features.files.file_service import Files, files_in
-from headrace_workers.features.files.object_store import NoSuchObject, StoreUnavailable
+from headrace_workers.files.object_store import NoSuchObject, StoreUnavailable
+from headrace_workers.files.service import Files, files_in
 from headrace_workers.runtime.bridge.duty import BridgeParts, Crashes, DutyLease, IncidentReporter, LedgerTime, Turn
 from headrace_workers.runtime.bridge.record_admission import RecordAdmission
 from headrace_workers.runtime.wire.hints import Broadcast, Hint, HintReceiver
@@ -398,7 +398,7 @@ def _gathered(unfinished: Sequence[Row[Any]]) -> float:
 def duty_of(bridge: BridgeParts) -> BatchDuty:
     """Return the duty for a bridge. Raise ConfigurationError if HEADRACE_FILES names no place that can be reached."""
     settings, ledger = bridge.settings, bridge.ledger
-    files, batches = files_in(settings, ledger), ledger.of(Batches)
+    files, batches = files_in(settings.home, settings, ledger), ledger.of(Batches)
     return BatchDuty(
         ledger=ledger,
         files=files,

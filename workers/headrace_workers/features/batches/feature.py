@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from headrace_workers.core.feature import ExtensionPoint, Feature, commands_in
 from headrace_workers.core.scopes import Scope
-from headrace_workers.features.files.feature import FILE_USERS
+from headrace_workers.files import FILE_USERS
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter

@@ -18,10 +18,10 @@ from headrace_workers.core.text_file import text_of
 from headrace_workers.features.batches.lines import LONGEST_LINE
 from headrace_workers.features.batches.store.batches import DUPLICATE, FAILED, NewBatch
 from headrace_workers.features.batches.store.transactions import Batches
-from headrace_workers.features.files.file_service import BATCH_INPUT, Files, new_id
 from headrace_workers.features.webhooks.admission import check_callback
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
 from headrace_workers.features.webhooks.targets import Reach
+from headrace_workers.files.service import BATCH_INPUT, Files, new_id
 
 WINDOW = 86_400.0  # seconds
 LONGEST_WINDOW = 16  # characters of it, as it is asked for

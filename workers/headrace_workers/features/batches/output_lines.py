@@ -25,9 +25,9 @@ from headrace_workers.features.batches.lines import LONGEST_LINE, NoJob, Terms, 
 from headrace_workers.features.batches.store.batches import BATCH_CANCELLED, BATCH_EXPIRED, DONE, FAILED, LOST
 from headrace_workers.features.batches.store.outputs import Anew, EndedLine, Fate, JobEnd
 from headrace_workers.features.batches.store.transactions import Batches
-from headrace_workers.features.files.file_service import Files
-from headrace_workers.features.files.object_store import NoSuchObject, StoreUnavailable
-from headrace_workers.features.files.store.files import Growth, NewFile, Overtaken, Piece
+from headrace_workers.files.object_store import NoSuchObject, StoreUnavailable
+from headrace_workers.files.service import Files
+from headrace_workers.files.store.files import Growth, NewFile, Overtaken, Piece
 from headrace_workers.http.openai import Refused
 
 # A line that has ended, as its sender reads it, and what is counted of it. Pure.

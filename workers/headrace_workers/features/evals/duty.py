@@ -23,10 +23,10 @@ from headrace_workers.features.batches.store.transactions import Batches
 from headrace_workers.features.evals.eval_plan import EvalPlan, Row, error_of, item_text
 from headrace_workers.features.evals.run_state import CANCELED, CANCELING, COMPLETED, ERROR, FAILED, Tally, status_of
 from headrace_workers.features.evals.store import Evals, Judged, NewItem, ReadBefore, TooManyEvals
-from headrace_workers.features.files.file_service import Files, Piecewise, files_in
-from headrace_workers.features.files.object_store import NoSuchObject, StoreUnavailable
-from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.quality.duty import LiveRates
+from headrace_workers.files.object_store import NoSuchObject, StoreUnavailable
+from headrace_workers.files.service import Files, Piecewise, files_in
+from headrace_workers.files.store.stored import StoredFiles
 from headrace_workers.http.openai import Refused
 from headrace_workers.runtime.bridge.duty import BridgeParts, Crashes, DutyLease, IncidentReporter, Turn
 from headrace_workers.runtime.wire.hints import Hint, HintReceiver
@@ -423,7 +423,7 @@ def duty_of(bridge: BridgeParts) -> EvalRuns:
     settings, ledger = bridge.settings, bridge.ledger
     return EvalRuns(
         ledger=ledger,
-        files=files_in(settings, ledger),
+        files=files_in(settings.home, settings, ledger),
         bridge=bridge.name,
         clock=bridge.clock,
         incidents=bridge.incidents,

@@ -12,11 +12,11 @@ from sqlalchemy import Row
 from headrace_schemas.limits import NO_NUL
 from headrace_workers.core.text_file import NotReadable
 from headrace_workers.features.files.feature import FILES_READ, FILES_WRITE
-from headrace_workers.features.files.file_service import BATCH_INPUT, FileInUse, Files, files_in
-from headrace_workers.features.files.object_store import NoSuchObject, StoreUnavailable
-from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.files.store_work import GoesOn, NoPlace, StoreWork
-from headrace_workers.features.files.upload_service import MOST_PARTS, NotPending, Uploads, WrongUpload
+from headrace_workers.files.object_store import NoSuchObject, StoreUnavailable
+from headrace_workers.files.service import BATCH_INPUT, FileInUse, Files, files_in
+from headrace_workers.files.store.stored import StoredFiles
+from headrace_workers.files.uploads import MOST_PARTS, NotPending, Uploads, WrongUpload
 from headrace_workers.http.bodies import BODY_BYTES, JSONRoute
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import Refusal, Why, unsaid
@@ -372,7 +372,7 @@ def _shape(upload: Row[Any], file: FileObject | None = None) -> UploadShape:
 
 def services(gateway: GatewayParts) -> Mapping[type, object]:
     """Return what the routes of files and uploads work with, by class."""
-    files = files_in(gateway.settings, gateway.ledger)
+    files = files_in(gateway.settings.home, gateway.settings, gateway.ledger)
     return {
         Files: files,
         Uploads: Uploads(gateway.ledger.of(StoredFiles), files),

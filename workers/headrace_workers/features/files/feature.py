@@ -1,24 +1,20 @@
 """The files feature: files and uploads of OpenAI's clients, and what batches write."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from headrace_workers.core.feature import ExtensionPoint, Feature
+from headrace_workers.core.feature import Feature
 from headrace_workers.core.scopes import Scope
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter
-    from sqlalchemy import ColumnElement, Select, Table
+    from sqlalchemy import Table
 
     from headrace_workers.core.environment import Variables
     from headrace_workers.http.services import GatewayParts
 
 FILES_READ: Final = Scope("files:read")
 FILES_WRITE: Final = Scope("files:write")
-
-# Each value returns a query for the ids of unfinished users of the file with this id (a text or a column), such as
-# batches: a file in use is not deleted.
-FILE_USERS: "Final[ExtensionPoint[Callable[[str | ColumnElement[str]], Select[str]]]]" = ExtensionPoint()
 
 
 def _routers() -> "Sequence[APIRouter]":
@@ -34,14 +30,14 @@ def _services(gateway: "GatewayParts") -> Mapping[type, object]:
 
 
 def _settings() -> "Sequence[type[Variables]]":
-    from headrace_workers.features.files.settings import FileSettings
+    from headrace_workers.files.settings import FileSettings
 
     return (FileSettings,)
 
 
 def _tables() -> "Sequence[Table]":
     from headrace_workers.core.tables import tables_in
-    from headrace_workers.features.files import tables
+    from headrace_workers.files import tables
 
     return tables_in(tables)
 

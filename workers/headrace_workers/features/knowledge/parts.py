@@ -12,9 +12,9 @@ from headrace_workers.core.ledger.change_feed import Follower
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.pipeline.task import pieces
 from headrace_workers.core.progress import Progress
-from headrace_workers.features.files.file_service import files_in
 from headrace_workers.features.generation.parts import counting_models
 from headrace_workers.features.knowledge.settings import KnowledgeSettings
+from headrace_workers.files.service import files_in
 from headrace_workers.models.embedders.embedder import CountingEmbedder, Embedder
 from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.settings import ModelSettings, Settings
@@ -99,7 +99,7 @@ def _fill(worker: WorkerParts) -> None:
     from headrace_workers.features.knowledge.intake import Filling, Fills
     from headrace_workers.features.knowledge.reading import Reader
 
-    files = once(lambda: files_in(worker.settings, worker.ledger))
+    files = once(lambda: files_in(worker.settings.home, worker.settings, worker.ledger))
     filling = Filling(
         worker.ledger, lambda file_id, most: files().head(file_id, most), Reader(), lambda: worker.once(embedder)
     )

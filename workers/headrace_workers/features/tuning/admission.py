@@ -7,10 +7,10 @@ from headrace_schemas import TuningJob
 from headrace_schemas.errors import InvalidRecord, UnknownModel, UnknownResource
 from headrace_workers.core.admission import AdmissionCheck, AdmissionParts, Named
 from headrace_workers.core.pipeline.task import Job
-from headrace_workers.features.files.settings import FileSettings
-from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.tuning.copies import SharedModels
 from headrace_workers.features.tuning.store import TuningRuns
+from headrace_workers.files.settings import FileSettings
+from headrace_workers.files.store.stored import StoredFiles
 from headrace_workers.models.registry import TUNED
 
 EPOCHS: Final = 3  # of a job that does not say how many

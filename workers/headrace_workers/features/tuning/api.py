@@ -14,8 +14,6 @@ from headrace_schemas.reasons import invalid_record
 from headrace_schemas.tuning import Lora
 from headrace_workers.core.scopes import JOBS_READ, JOBS_WRITE
 from headrace_workers.features.files.api import file_of, stored
-from headrace_workers.features.files.object_store import Store
-from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.tuning.copies import ModelInUse, deletable, remove_copy, remove_model
 from headrace_workers.features.tuning.store import TuningRuns
 from headrace_workers.features.tuning.views import (
@@ -27,6 +25,8 @@ from headrace_workers.features.tuning.views import (
     TuningRun,
     job_id_of,
 )
+from headrace_workers.files.object_store import Store
+from headrace_workers.files.settings import FileSettings
 from headrace_workers.http.bodies import JSONRoute, unparsed
 from headrace_workers.http.caller import Caller, check_named, needs
 from headrace_workers.http.errors import Refusal, Why

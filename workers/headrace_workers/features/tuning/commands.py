@@ -27,13 +27,13 @@ from headrace_workers.cli.output import (
 )
 from headrace_workers.core.ledger.cancellation import Cancellation
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.features.files.object_store import Store
-from headrace_workers.features.files.settings import FileSettings
 from headrace_workers.features.tuning.copies import deletable, remove_copy, remove_model
 from headrace_workers.features.tuning.recipe import plan_of
 from headrace_workers.features.tuning.store import TuningRuns
 from headrace_workers.features.tuning.training import Event, in_words, tune
 from headrace_workers.features.tuning.views import TuningCheckpoint, TuningEvent, TuningRun, job_id_of
+from headrace_workers.files.object_store import Store
+from headrace_workers.files.settings import FileSettings
 from headrace_workers.runtime.settings import home_of
 
 _SHOWN_STEPS: Final = 100

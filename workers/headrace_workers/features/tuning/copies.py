@@ -19,8 +19,8 @@ from headrace_schemas.errors import Category, ConfigurationError, HeadraceError,
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.log import Action, log
 from headrace_workers.features.applications.store import Applications
-from headrace_workers.features.files.object_store import NoSuchObject, Store, without_secrets
 from headrace_workers.features.tuning.store import TuningRuns
+from headrace_workers.files.object_store import NoSuchObject, Store, without_secrets
 from headrace_workers.models.registry import (
     CARD_FILE,
     SHARED,

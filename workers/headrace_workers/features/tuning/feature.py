@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.core.feature import Feature, commands_in
-from headrace_workers.features.files.feature import FILE_USERS
+from headrace_workers.files import FILE_USERS
 
 if TYPE_CHECKING:  # most processes do without it
     from fastapi import APIRouter

@@ -23,9 +23,9 @@ from headrace_workers.core.sql.database import among, clock, insert, now_ms
 from headrace_workers.core.sql.paging import AT_ONCE, lock_some
 from headrace_workers.core.sql.store import LedgerStore, durable, reads
 from headrace_workers.core.tables import JOBS, LIVE, STEPS
-from headrace_workers.features.files.store import files
-from headrace_workers.features.files.store.files import NewFile
 from headrace_workers.features.tuning.tables import CHECKPOINTS, EVENTS, IS_OPEN, RUNS
+from headrace_workers.files.store import files
+from headrace_workers.files.store.files import NewFile
 
 KIND: Final = "tuning"
 VALIDATING_FILES, QUEUED, RUNNING = "validating_files", "queued", "running"

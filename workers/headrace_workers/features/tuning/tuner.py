@@ -25,11 +25,6 @@ from headrace_workers.core.ledger.outcome import Done, Ended, Outcome, Wait, out
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.core.private_files import private_folder
-from headrace_workers.features.files.file_service import Files, files_in
-from headrace_workers.features.files.object_store import NoSuchObject, Store
-from headrace_workers.features.files.settings import FileSettings
-from headrace_workers.features.files.store.files import NewFile, Piece
-from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.tuning.copies import chunks_of, copy_model, fetched, forget_deletion, remove, remove_copy
 from headrace_workers.features.tuning.network import CHECKPOINTS, ORDERS, step_of
 from headrace_workers.features.tuning.publish import LINEAGE
@@ -56,6 +51,11 @@ from headrace_workers.features.tuning.training import (
     need_extra,
     prepare,
 )
+from headrace_workers.files.object_store import NoSuchObject, Store
+from headrace_workers.files.service import Files, files_in
+from headrace_workers.files.settings import FileSettings
+from headrace_workers.files.store.files import NewFile, Piece
+from headrace_workers.files.store.stored import StoredFiles
 from headrace_workers.models.registry import load_card, model_dir
 from headrace_workers.runtime.settings import Settings
 
@@ -317,7 +317,7 @@ def tuner_of(settings: Settings, ledger: Ledger) -> Tuner:
     """Return the tuner of a worker. Raise ConfigurationError where the extra `tune` is not installed."""
     need_extra()
     store = Store.at(settings.of(FileSettings).place(settings.home))
-    tuner = Tuner(settings.home, ledger, files_in(settings, ledger), store)
+    tuner = Tuner(settings.home, ledger, files_in(settings.home, settings, ledger), store)
     threading.Thread(target=tuner.keep_clear, name="ended runs", daemon=True).start()
     return tuner
 

@@ -25,13 +25,13 @@ from headrace_workers.features.batches.new_batch import BatchOptions, EmptyInput
 from headrace_workers.features.batches.new_batch import submit as submit_file
 from headrace_workers.features.batches.settings import BatchSettings
 from headrace_workers.features.batches.store.transactions import Batches
-from headrace_workers.features.files.file_service import BATCH_INPUT, Files
-from headrace_workers.features.files.object_store import Store
-from headrace_workers.features.files.settings import FileSettings
-from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.webhooks.admission import check_callback
 from headrace_workers.features.webhooks.settings import WebhookSettings
 from headrace_workers.features.webhooks.store.webhooks import Webhooks
+from headrace_workers.files.object_store import Store
+from headrace_workers.files.service import BATCH_INPUT, Files
+from headrace_workers.files.settings import FileSettings
+from headrace_workers.files.store.stored import StoredFiles
 from headrace_workers.runtime.settings import home_of
 
 _CHUNK = 1024**2  # bytes

@@ -24,8 +24,8 @@ from headrace_workers.core.ledger.dead_letters import INGEST, Burial, letter
 from headrace_workers.features.batches.commands.batch_files import Deployment
 from headrace_workers.features.batches.new_batch import LONGEST_SECONDS, BatchOptions, submit
 from headrace_workers.features.batches.store.batches import BATCH_CANCELLED, BATCH_EXPIRED, CONFLICT
-from headrace_workers.features.files.file_service import BATCH_INPUT
-from headrace_workers.features.files.object_store import NoSuchObject
+from headrace_workers.files.object_store import NoSuchObject
+from headrace_workers.files.service import BATCH_INPUT
 
 _CHUNK = 1024**2  # bytes
 _AT_ONCE = 8 * 1024**2  # bytes that are read of an output in one turn

@@ -19,8 +19,8 @@ from headrace_workers.core.ledger import cancellation
 from headrace_workers.core.sql.database import clock, insert, now_ms
 from headrace_workers.core.tables import IS_HELD, IS_TO_COLLECT, IS_UNDER_WAY, JOBS, STEPS
 from headrace_workers.features.batches.tables import BATCHES, IS_UNFINISHED, LINES
-from headrace_workers.features.files.store import files
 from headrace_workers.features.webhooks.store import deliveries
+from headrace_workers.files.store import files
 
 OPEN: Final = "open"  # its jobs are not finished
 REFUSED: Final = "refused"  # it became no job; the error file does not say so yet

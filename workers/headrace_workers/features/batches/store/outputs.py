@@ -15,8 +15,8 @@ from headrace_workers.core.tables import IS_TO_COLLECT, JOBS
 from headrace_workers.features.batches.feature import FILE_REWRITTEN
 from headrace_workers.features.batches.store.batches import DONE, FAILED, LOST, OPEN, REFUSED, locked
 from headrace_workers.features.batches.tables import BATCHES, IS_REFUSED, LINES
-from headrace_workers.features.files.store import files
-from headrace_workers.features.files.store.files import Growth, Overtaken, Piece
+from headrace_workers.files.store import files
+from headrace_workers.files.store.files import Growth, Overtaken, Piece
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from headrace_workers.features.evals.graders import graders_of
 from headrace_workers.features.evals.store import Evals, NewEval, NewRun
 from headrace_workers.features.evals.templates import SAMPLED
 from headrace_workers.features.files.api import file_of, stored
-from headrace_workers.features.files.file_service import Files, new_id
+from headrace_workers.files.service import Files, new_id
 from headrace_workers.http.bodies import JSONRoute
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import LedgerOutage, Refusal, Why

@@ -14,7 +14,6 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from headrace_schemas.attributes import AttributeMap
 from headrace_workers.core.sql.paging import Part
 from headrace_workers.features.files.feature import FILES_READ
-from headrace_workers.features.files.store.stored import StoredFiles
 from headrace_workers.features.knowledge.api.vector_store_shapes import (
     ERRORS,
     POLL_AGAIN,
@@ -43,6 +42,7 @@ from headrace_workers.features.knowledge.passage_search import PassageSearch
 from headrace_workers.features.knowledge.store.documents import KnowledgeBases
 from headrace_workers.features.knowledge.store.store_files import Incoming, Store, StoreFile
 from headrace_workers.features.knowledge.store.vector_stores import FileBatch, FileBatches, VectorStores
+from headrace_workers.files.store.stored import StoredFiles
 from headrace_workers.http.bodies import json_object
 from headrace_workers.http.caller import Caller, needs
 from headrace_workers.http.errors import Refusal, Why

@@ -7,8 +7,8 @@ from sqlalchemy import Row
 
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.sql.store import LedgerStore, durable, reads
-from headrace_workers.features.files.store import files as rows
-from headrace_workers.features.files.store.files import FileBounds, NewFile, Piece
+from headrace_workers.files.store import files as rows
+from headrace_workers.files.store.files import FileBounds, NewFile, Piece
 
 NO_BOUNDS = FileBounds()
 

@@ -10,8 +10,8 @@ from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.core.fields import columns
 from headrace_workers.core.sql.database import alone, among, clock, now_ms
 from headrace_workers.core.sql.statements import append
-from headrace_workers.features.files.feature import FILE_USERS
-from headrace_workers.features.files.tables import FILES, PARTS, PIECES, UPLOADS
+from headrace_workers.files import FILE_USERS
+from headrace_workers.files.tables import FILES, PARTS, PIECES, UPLOADS
 
 PENDING, COMPLETED, EXPIRED = "pending", "completed", "expired"  # of an upload
 _REMEMBERED_MS = 86_400_000  # that an upload is remembered when it is over

@@ -8,18 +8,19 @@ import io
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from sqlalchemy import Row
 
 from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.core.environment import SettingsOf
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.text_file import LineCount
-from headrace_workers.features.files.object_store import NoSuchObject, Store, StoreUnavailable
-from headrace_workers.features.files.settings import FileSettings
-from headrace_workers.features.files.store.files import FileBounds, Growth, NewFile, Piece, TooManyFiles
-from headrace_workers.features.files.store.stored import NO_BOUNDS, StoredFiles
-from headrace_workers.runtime.settings import Settings
+from headrace_workers.files.object_store import NoSuchObject, Store, StoreUnavailable
+from headrace_workers.files.settings import FileSettings
+from headrace_workers.files.store.files import FileBounds, Growth, NewFile, Piece, TooManyFiles
+from headrace_workers.files.store.stored import NO_BOUNDS, StoredFiles
 
 _MAX_UPLOADS: Final = 100  # of a tenant, pending at a time
 _TRIES = 3  # a file that grows fast replaces its last object now and then
@@ -340,11 +341,11 @@ def _chunks(stream: io.RawIOBase) -> Iterator[bytes]:
             yield chunk
 
 
-def files_in(settings: Settings, ledger: Ledger) -> Files:
+def files_in(home: Path, settings: SettingsOf, ledger: Ledger) -> Files:
     """Return this deployment's files. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
     own = settings.of(FileSettings)
     bounds = FileBounds(own.max_file_bytes, _MAX_UPLOADS)
-    return Files(ledger.of(StoredFiles), Store.at(own.place(settings.home)), bounds)
+    return Files(ledger.of(StoredFiles), Store.at(own.place(home)), bounds)
 
 
 class Piecewise:

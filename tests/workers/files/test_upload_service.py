@@ -2,14 +2,14 @@
 
 import pytest
 from tests.workers.core.ledger.conftest import ledger  # noqa: F401
-from tests.workers.features.files.test_file_service import add, files, read, store  # noqa: F401 - fixtures among them
+from tests.workers.files.test_file_service import add, files, read, store  # noqa: F401 - fixtures among them
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401
 
-from headrace_workers.features.files.file_service import Files
-from headrace_workers.features.files.object_store import StoreUnavailable
-from headrace_workers.features.files.store.files import FileBounds, TooManyFiles
-from headrace_workers.features.files.store.stored import StoredFiles
-from headrace_workers.features.files.upload_service import MOST_PARTS, NotPending, Uploads, WrongUpload
+from headrace_workers.files.object_store import StoreUnavailable
+from headrace_workers.files.service import Files
+from headrace_workers.files.store.files import FileBounds, TooManyFiles
+from headrace_workers.files.store.stored import StoredFiles
+from headrace_workers.files.uploads import MOST_PARTS, NotPending, Uploads, WrongUpload
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_an_upload_that_ends_while_it_is_completed_is_no_file(uploads, files, le
         if how == "cancelled":
             uploads.cancel(row)
         else:
-            monkeypatch.setattr("headrace_workers.features.files.store.files.clock", lambda _: row.expires_at + 1)
+            monkeypatch.setattr("headrace_workers.files.store.files.clock", lambda _: row.expires_at + 1)
             files.expire()
 
     meanwhile(monkeypatch, files, end)
@@ -87,7 +87,7 @@ def test_parts_that_the_store_could_not_remove_are_removed_later(uploads, files,
 
 def test_an_upload_has_so_many_parts(uploads, ledger, monkeypatch):  # noqa: F811
     assert MOST_PARTS == 10_000
-    monkeypatch.setattr("headrace_workers.features.files.upload_service.MOST_PARTS", 2)
+    monkeypatch.setattr("headrace_workers.files.uploads.MOST_PARTS", 2)
     row = begin(uploads)
     for _ in range(2):
         uploads.add(row, [b""])

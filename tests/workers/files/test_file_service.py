@@ -9,11 +9,11 @@ from tests.workers.ledger_in_short import ledger_url  # noqa: F401
 from headrace_workers.core.sql.database import writing
 from headrace_workers.features.batches.store.batches import NewBatch
 from headrace_workers.features.batches.store.transactions import Batches
-from headrace_workers.features.files.file_service import FileInUse, Files
-from headrace_workers.features.files.object_store import Store, StoreUnavailable
-from headrace_workers.features.files.store import files as rows
-from headrace_workers.features.files.store.files import FileBounds, NewFile, Overtaken, TooManyFiles
-from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.files.object_store import Store, StoreUnavailable
+from headrace_workers.files.service import FileInUse, Files
+from headrace_workers.files.store import files as rows
+from headrace_workers.files.store.files import FileBounds, NewFile, Overtaken, TooManyFiles
+from headrace_workers.files.store.stored import StoredFiles
 
 GROWING = NewFile(id="file-out", tenant="a", purpose="batch_output", name="out.jsonl")
 

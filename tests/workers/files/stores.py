@@ -3,7 +3,7 @@
 import pytest
 from tests.services.s3 import s3_server
 
-from headrace_workers.features.files.object_store import Store
+from headrace_workers.files.object_store import Store
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import Row
 
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_workers.features.files.file_service import Files, new_id
-from headrace_workers.features.files.object_store import NoSuchObject, StoreUnavailable
-from headrace_workers.features.files.store.files import COMPLETED, PENDING, NewFile
-from headrace_workers.features.files.store.stored import StoredFiles
+from headrace_workers.files.object_store import NoSuchObject, StoreUnavailable
+from headrace_workers.files.service import Files, new_id
+from headrace_workers.files.store.files import COMPLETED, PENDING, NewFile
+from headrace_workers.files.store.stored import StoredFiles
 
 LIVES = 3_600.0  # seconds that an upload may take
 MOST_PARTS = 10_000  # of one upload

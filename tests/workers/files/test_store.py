@@ -7,7 +7,7 @@ from itertools import repeat
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.features.files.object_store import NoSuchObject, Store, StoreUnavailable
+from headrace_workers.files.object_store import NoSuchObject, Store, StoreUnavailable
 
 MEGABYTE = 1024**2
 
