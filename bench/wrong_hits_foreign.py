@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from bench.ends import Say
 from bench.report import Row, row, skipped
 from headrace_schemas.errors import Unavailable
-from headrace_workers.features.cache.guards.profile import profile
 from headrace_workers.features.cache.guards.refusal import refusal
-from headrace_workers.features.cache.normalised import normalised
 from headrace_workers.stats.binomial import clopper_pearson_lower, clopper_pearson_upper
+from headrace_workers.text.normalised import normalised
+from headrace_workers.text.profile import profile
 
 PAIRS: Final = Path(__file__).parent / "foreign" / "fow_cache.jsonl"
 _WHEEL: Final = "contradish==1.34.0"

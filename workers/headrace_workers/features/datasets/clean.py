@@ -11,9 +11,9 @@ from typing import Any, Final
 from headrace_schemas import HeadraceError
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.core.json_lines import NoJSON, parsed
-from headrace_workers.features.cache.guards.words import words_of
 from headrace_workers.features.datasets.duplicates import EvaluationSets, Near, Same
 from headrace_workers.features.moderation.detector import Moderator
+from headrace_workers.text.words import words_of
 
 _FIELDS: Final = ("text", "prompt", "completion", "input", "output", "instruction", "response", "question", "answer")
 

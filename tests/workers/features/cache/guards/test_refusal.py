@@ -5,8 +5,8 @@ import pytest
 from tests.slow import slow_after_first
 from tests.workers.features.cache.guards.question_pairs import pairs, wordings
 
-from headrace_workers.features.cache.guards.profile import profile
 from headrace_workers.features.cache.guards.refusal import GUARDS, refusal
+from headrace_workers.text.profile import profile
 
 _PREAMBLE = (
     "You work at the help desk of a shop. Answer what follows as briefly and exactly as you can, in plain English, "

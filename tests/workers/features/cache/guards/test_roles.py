@@ -2,9 +2,9 @@ import pytest
 from tests.workers.features.cache.guards.question_pairs import pairs, wordings
 
 from headrace_workers.features.cache.guards import roles
-from headrace_workers.features.cache.guards.profile import profile
 from headrace_workers.features.cache.guards.refusal import Guard
 from headrace_workers.features.cache.guards.roles import Directions, Roles
+from headrace_workers.text.profile import profile
 
 REFUSED = (
     (Directions(), "Flights from Rome", "Flights to Rome"),

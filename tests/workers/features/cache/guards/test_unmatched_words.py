@@ -1,7 +1,7 @@
 import pytest
 
-from headrace_workers.features.cache.guards.profile import profile
 from headrace_workers.features.cache.guards.unmatched_words import Residual
+from headrace_workers.text.profile import profile
 
 
 @pytest.mark.parametrize(

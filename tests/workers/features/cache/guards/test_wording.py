@@ -1,8 +1,8 @@
 import pytest
 
-from headrace_workers.features.cache.guards.profile import profile
 from headrace_workers.features.cache.guards.refusal import Guard
 from headrace_workers.features.cache.guards.wording import Dates, Negation, Numbers, Repeats, Tense
+from headrace_workers.text.profile import profile
 
 REFUSED = (
     (Numbers(), "Buy 2 shirts", "Buy 3 shirts"),

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-from headrace_workers.features.cache.guards.profile import Profile, in_words, is_content, preamble, read_once
-from headrace_workers.features.cache.guards.tokens import Token
-from headrace_workers.features.cache.guards.words import AUXILIARIES, MEASURES, PREPOSITIONS, alike, stem, words_of
+from headrace_workers.text.profile import Profile, in_words, is_content, preamble, read_once
+from headrace_workers.text.tokens import Token
+from headrace_workers.text.words import AUXILIARIES, MEASURES, PREPOSITIONS, alike, stem, words_of
 
 _KINDS: Final = {"who": "who", "whom": "who", "whose": "whose", "when": "when", "where": "where", "why": "why"}
 _WHAT: Final = frozenset({"what", "which"})

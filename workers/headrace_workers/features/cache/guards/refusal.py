@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from headrace_workers.features.cache.guards.profile import Profile, have_same_reading
 from headrace_workers.features.cache.guards.question_type import AskedFor
 from headrace_workers.features.cache.guards.roles import Directions, Roles
 from headrace_workers.features.cache.guards.unmatched_words import Residual
 from headrace_workers.features.cache.guards.wording import Dates, Negation, Numbers, Repeats, Tense
+from headrace_workers.text.profile import Profile, have_same_reading
 
 
 class Guard(Protocol):

@@ -4,9 +4,9 @@ from collections import Counter
 from itertools import combinations, pairwise
 from typing import Final, NamedTuple
 
-from headrace_workers.features.cache.guards.profile import Profile, in_words, is_content, preamble, read_once
-from headrace_workers.features.cache.guards.tokens import Token
-from headrace_workers.features.cache.guards.words import (
+from headrace_workers.text.profile import Profile, in_words, is_content, preamble, read_once
+from headrace_workers.text.tokens import Token
+from headrace_workers.text.words import (
     AUXILIARIES,
     DETERMINERS,
     PARTICIPLES,

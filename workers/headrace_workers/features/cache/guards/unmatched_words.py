@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from headrace_workers.features.cache.guards.profile import Profile, in_words, is_content, read_once
-from headrace_workers.features.cache.guards.tokens import Token
-from headrace_workers.features.cache.guards.words import alike, denies, lines_of, opposite, stem
+from headrace_workers.text.profile import Profile, in_words, is_content, read_once
+from headrace_workers.text.tokens import Token
+from headrace_workers.text.words import alike, denies, lines_of, opposite, stem
 
 # Beyond this, words are held together by their stems alone: pairs would cost the square.
 _PAIRED: Final = 40
@@ -52,7 +52,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def _stems(name: str) -> frozenset[str]:
-    return _stems_of(" ".join(lines_of(name)))
+    return _stems_of(" ".join(lines_of(name, "headrace_workers.features.cache.guards")))
 
 
 def _stems_of(words: str) -> frozenset[str]:

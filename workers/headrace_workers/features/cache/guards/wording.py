@@ -3,9 +3,9 @@
 from itertools import pairwise
 from typing import Final
 
-from headrace_workers.features.cache.guards.profile import Profile, in_words, of_kinds, read_once
-from headrace_workers.features.cache.guards.tokens import Token
-from headrace_workers.features.cache.guards.words import denies, words_of
+from headrace_workers.text.profile import Profile, in_words, of_kinds, read_once
+from headrace_workers.text.tokens import Token
+from headrace_workers.text.words import DENIALS, denies
 
 
 class Numbers:
@@ -63,12 +63,6 @@ class Dates:
 
 def _dates(read: Profile) -> list[str]:
     return sorted(of_kinds(read).get("date", ()))
-
-
-DENIALS: Final = words_of(
-    """not never no none neither nor without nobody nothing nowhere hardly barely rarely seldom lack lacking
-    except false"""
-)
 
 
 class Negation:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.features.cache.guards.profile import Profile, profile
 from headrace_workers.features.cache.guards.refusal import Refusal, against, refusal
 from headrace_workers.features.cache.semantic.questions import Known, Neighbour, Shelf
 from headrace_workers.features.cache.semantic.scope_limits import Limit
 from headrace_workers.features.cache.store.answers import Change
 from headrace_workers.models.embedders.embedder import Embedder
 from headrace_workers.models.embedders.embedding_cache import embed_for
+from headrace_workers.text.profile import Profile, profile
 
 if TYPE_CHECKING:
     from headrace_workers.features.cache.semantic.lookup import Lookup

@@ -6,7 +6,7 @@ from typing import Any
 
 from headrace_schemas import GenerationJob, Message, Sampling
 from headrace_schemas.grounding import WithoutPassages
-from headrace_workers.features.cache.normalised import normalised
+from headrace_workers.text.normalised import normalised
 
 # An embedder reads some 250 tokens: of longer questions it would see the beginning alone.
 LONGEST_QUESTION = 800  # characters

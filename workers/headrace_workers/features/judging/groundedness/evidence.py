@@ -10,7 +10,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.features.cache.guards.words import lines_of, stem
 from headrace_workers.features.judging.groundedness.sentences import (
     Read,
     clauses,
@@ -23,6 +22,7 @@ from headrace_workers.features.judging.groundedness.sentences import (
     written_names,
 )
 from headrace_workers.models.embedders.embedder import Embedder
+from headrace_workers.text.words import lines_of, stem
 
 Floats = NDArray[np.float32]
 

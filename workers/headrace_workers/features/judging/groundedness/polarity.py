@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from headrace_workers.features.cache.guards.words import EMPTY_OR_SMALL, lines_of, stem, words_of
 from headrace_workers.features.judging.groundedness.evidence import Evidence, Floats
 from headrace_workers.features.judging.groundedness.sentences import clauses
+from headrace_workers.text.words import EMPTY_OR_SMALL, lines_of, stem, words_of
 
 _PACKAGE: Final = "headrace_workers.features.judging.groundedness"
 

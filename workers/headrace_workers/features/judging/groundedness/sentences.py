@@ -9,10 +9,9 @@ from functools import lru_cache
 from itertools import islice, pairwise
 from typing import Final
 
-from headrace_workers.features.cache.guards.profile import is_content, profile
-from headrace_workers.features.cache.guards.wording import DENIALS
-from headrace_workers.features.cache.guards.words import EMPTY_OR_SMALL, stem, words_of
-from headrace_workers.features.cache.guards.words import opposite as opposes
+from headrace_workers.text.profile import is_content, profile
+from headrace_workers.text.words import DENIALS, EMPTY_OR_SMALL, stem, words_of
+from headrace_workers.text.words import opposite as opposes
 
 _END: Final = re.compile(r"(?<=[.!?])(?P<closing>[\"')\]”’]{0,3})\s+(?=[\"'(\[“‘*-]{0,3}[^\W_a-z])|\n+")
 _BEGINS: Final = re.compile(r"\s*(?:[-*•>#|]{1,6}\s+|\d{1,3}[.)]\s+)?")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_workers.features.cache.normalised import normalised
+from headrace_workers.text.normalised import normalised
 
 QUESTIONS = (
     "What is the capital of France?",

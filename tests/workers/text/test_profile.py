@@ -1,8 +1,8 @@
 import pytest
 from tests.workers.features.cache.guards.question_pairs import pairs, wordings
 
-from headrace_workers.features.cache.guards.profile import Profile, have_same_reading, profile, read_once
 from headrace_workers.features.cache.guards.refusal import GUARDS
+from headrace_workers.text.profile import Profile, have_same_reading, profile, read_once
 
 
 def test_a_question_is_read_once_by_each_guard():

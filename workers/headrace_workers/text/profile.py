@@ -1,4 +1,4 @@
-"""The profile of a question: all that guards read of it, read once."""
+"""The profile of a question: all that comparisons read of it, read once."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -7,10 +7,10 @@ from functools import cached_property, wraps
 from inspect import signature
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from headrace_workers.features.cache.guards.rewrites import DATES, NUMERALS, UNITS, dates, measures, numerals, rewritten
-from headrace_workers.features.cache.guards.tokens import Kind, Token, pieces, quotations, tokens
-from headrace_workers.features.cache.guards.words import EMPTY_OR_SMALL, MEASURES
-from headrace_workers.features.cache.normalised import quiet, without_courtesies, without_smileys
+from headrace_workers.text.normalised import quiet, without_courtesies, without_smileys
+from headrace_workers.text.rewrites import DATES, NUMERALS, UNITS, dates, measures, numerals, rewritten
+from headrace_workers.text.tokens import Kind, Token, pieces, quotations, tokens
+from headrace_workers.text.words import EMPTY_OR_SMALL, MEASURES
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -22,10 +22,10 @@ _MEASURED: Final = NUMERALS | UNITS | DATES  # without one of these no word says
 
 @dataclass(frozen=True)
 class Profile:
-    """A question as guards see it. Made by `profile`; the caller keeps it as long as the text.
+    """A text as comparisons read it. Made by `profile`; the caller keeps it as long as the text.
 
     `tokens` are all tokens in order, phrases rewritten, numbers and dates read; `quoted` is what stands in quotation
-    marks, letter by letter. `kept` is what guards have read of it: see `read_once`.
+    marks, letter by letter. `kept` is what comparisons have read of it: see `read_once`.
     """
 
     tokens: tuple[Token, ...]
@@ -68,7 +68,7 @@ def _asked(text: str) -> str:
 
 
 def read_once(read: Callable[Concatenate[Profile, P], T]) -> Callable[Concatenate[Profile, P], T]:
-    """Keep the result of a guard's reading with the question, which is compared with many. Nobody may change it."""
+    """Keep the result of a reading with the text, which is compared with many. Nobody may change it."""
 
     @wraps(read)
     def kept(profile: Profile, /, *where: P.args, **named: P.kwargs) -> T:
@@ -98,7 +98,7 @@ def of_kinds(read: Profile) -> dict[Kind, list[str]]:
 
 
 def have_same_reading(one: Profile, other: Profile) -> bool:
-    """Return True if nothing that a guard reads differs: the words are the same, but for phrases with the same
+    """Return True if nothing that a comparison reads differs: the words are the same, but for phrases with the same
     reading.
     """
     return _seen(one) == _seen(other)
@@ -106,17 +106,17 @@ def have_same_reading(one: Profile, other: Profile) -> bool:
 
 @read_once
 def _seen(read: Profile) -> tuple[object, ...]:
-    """Return all that guards read.
+    """Return all that comparisons read.
 
-    Of a phrase that was rewritten to a word which carries the sentence (`how do I`), guards ignore the text: it is left
-    out.
+    Of a phrase that was rewritten to a word which carries the sentence (`how do I`), comparisons ignore the text: it is
+    left out.
     """
     tokens = [token[1:] if token.key in EMPTY_OR_SMALL and " " in token.text else token for token in read.tokens]
     return (*tokens, read.quoted)
 
 
 def is_content(token: Token) -> bool:
-    """Return True if a token tells what a question is about. Numbers and dates have guards of their own."""
+    """Return True if a token tells what a question is about. Numbers and dates are compared by themselves."""
     return token.key not in EMPTY_OR_SMALL if token.kind == "word" else token.kind in {"literal", "symbol", "unit"}
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_workers.features.cache.guards.tokens import corrected
-from headrace_workers.features.cache.guards.words import lines_of
+from headrace_workers.text.tokens import corrected
+from headrace_workers.text.words import lines_of
 
 COMMON = sorted(word for line in lines_of("common") for word in line.split())
 

@@ -1,4 +1,4 @@
-"""English words as guards read them: their classes, stems, opposites and paraphrases."""
+"""English words: their classes, stems, opposites and paraphrases."""
 
 import re
 from collections.abc import Container
@@ -12,7 +12,7 @@ def words_of(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-def lines_of(name: str, package: str = "headrace_workers.features.cache.guards") -> list[str]:
+def lines_of(name: str, package: str = "headrace_workers.text") -> list[str]:
     """Return the lines of a package's `lists/NAME.txt`, without empty lines and comments (#)."""
     text = files(package).joinpath("lists", f"{name}.txt").read_text(encoding="utf-8")
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
@@ -23,6 +23,11 @@ DETERMINERS: Final = ARTICLES | words_of("my your our this that their")
 BE: Final = words_of("am is are was were be been being")
 AUXILIARIES: Final = BE | words_of(
     "do does did doing done has have had having can could will would shall should may might must ought"
+)
+# Words that deny a statement.
+DENIALS: Final = words_of(
+    """not never no none neither nor without nobody nothing nowhere hardly barely rarely seldom lack lacking
+    except false"""
 )
 QUESTION_WORDS: Final = words_of("what which who whom whose when where why how whether")
 NEGATED: Final = {"can't": "can", "cannot": "can", "won't": "will", "shan't": "shall"}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from headrace_workers.features.cache.guards.profile import profile
 from headrace_workers.features.cache.guards.refusal import refusal
-from headrace_workers.features.cache.normalised import quiet, without_courtesies, without_smileys
+from headrace_workers.text.normalised import quiet, without_courtesies, without_smileys
+from headrace_workers.text.profile import profile
 
 ASKED = "how do I reset my router?"
 

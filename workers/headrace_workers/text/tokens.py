@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
-from headrace_workers.features.cache.guards.words import NEGATED, lines_of, stem, words_of
+from headrace_workers.text.words import NEGATED, lines_of, stem, words_of
 
 # Slips of the keyboard: a word that is none, one slip away from a single common word, is read as that word.
 

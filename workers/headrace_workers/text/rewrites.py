@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from headrace_workers.features.cache.guards.tokens import Token, value
-from headrace_workers.features.cache.guards.words import lines_of, stem, words_of
+from headrace_workers.text.tokens import Token, value
+from headrace_workers.text.words import lines_of, stem, words_of
 
 _ONES: Final = {
     word: number

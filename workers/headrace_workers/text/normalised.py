@@ -9,8 +9,8 @@ import re
 import unicodedata
 from typing import Final
 
-from headrace_workers.features.cache.guards.tokens import corrected
-from headrace_workers.features.cache.guards.words import NEGATED, lines_of, words_of
+from headrace_workers.text.tokens import corrected
+from headrace_workers.text.words import NEGATED, lines_of, words_of
 
 QUESTIONS: Final = words_of("what which who whom whose when where why how")
 HELPING: Final = words_of(
