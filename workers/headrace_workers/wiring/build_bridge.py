@@ -125,7 +125,8 @@ def _duties_of_features(shared: _Shared) -> dict[str, FeatureDuty]:
         incidents=shared.incidents,
         rules=shared.rules,
     )
-    return {name: make(parts) for feature in installed() for name, make in feature.duties.items()}
+    made = {name: make(parts) for feature in installed() for name, make in feature.duties.items()}
+    return {name: duty for name, duty in made.items() if duty is not None}
 
 
 def _listener(

@@ -22,6 +22,7 @@ from headrace_workers.features.providers.feature import FEATURE as PROVIDERS
 from headrace_workers.features.quality.feature import FEATURE as QUALITY
 from headrace_workers.features.reviews.feature import FEATURE as REVIEWS
 from headrace_workers.features.spend.feature import FEATURE as SPEND
+from headrace_workers.features.traces.feature import FEATURE as TRACES
 from headrace_workers.features.tuning.feature import FEATURE as TUNING
 from headrace_workers.features.webhooks.feature import FEATURE as WEBHOOKS
 
@@ -41,6 +42,7 @@ FEATURES: Final[tuple[Feature, ...]] = (
     ACCESS,
     PROVIDERS,
     SPEND,
+    TRACES,
     DATASETS,
     CLASSIFIERS,
     APPLICATIONS,
