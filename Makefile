@@ -11,7 +11,7 @@ BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git merge-base HE
 CHANGED = $(shell git diff --name-only --diff-filter=d $(BASE) -- '*.py'; git ls-files --others --exclude-standard -- '*.py')
 TYPED = $(filter schemas/% producers/% workers/% tools/reference/%,$(CHANGED))
 
-.PHONY: help qwen demo pictures profanity-weights injection-head reference docs check coverage constraints test test-fast test-slow test-compose lint bench chaos mutate clean
+.PHONY: help qwen receivers demo pictures profanity-weights injection-head reference docs check coverage constraints test test-fast test-slow test-compose lint bench chaos mutate clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -34,6 +34,10 @@ $(VENV)/made-dev: $(VENV)/made
 $(VENV)/made-bench: $(VENV)/made-dev
 	$(BIN)/python -m pip install --quiet --progress-bar on --group bench
 	@touch $@
+
+receivers: $(VENV)/made-dev ## MLflow and Phoenix (1.3 GB) in .venv/receivers: slow tests send traces to them
+	$(PYTHON) -m venv $(VENV)/receivers
+	$(VENV)/receivers/bin/python -m pip install --quiet --progress-bar on 'mlflow>=3.6,<4' 'arize-phoenix>=20,<21'
 
 demo: $(VENV)/made ## real requests through the whole pipeline, and questions over documents, on this machine
 	@echo 'Step 1 of 3: fetch two small models and convert them (once)'

@@ -96,9 +96,10 @@ class Feature:
 
     Processes. `settings` returns the feature's groups of settings, each a model whose fields are `HEADRACE_*`
     variables. `parts(worker)` returns, by name, the functions that build the parts of steps (runtime/worker/parts.py).
-    `duties` are loops of a bridge by their names; the bridge makes each by a call with its own parts, which
-    returns None where the deployment has no use for it (runtime/bridge/duty.py). `upkeep(settings, ledger)` returns a function that the reaping bridge calls once a minute.
-    Each call does a bounded part of the work and returns True if there is more.
+    `duties` are loops of a bridge by their names; the bridge makes each by a call with its own parts, which returns
+    None where the deployment has no use for it (runtime/bridge/duty.py). `upkeep(settings, ledger)` returns a function
+    that the reaping bridge calls once a minute. Each call does a bounded part of the work and returns True if there is
+    more.
 
     Other features. `extensions` are what the feature adds at the extension points of features that it may import.
     """

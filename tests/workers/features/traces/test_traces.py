@@ -96,9 +96,9 @@ def test_a_job_is_a_span_with_one_for_each_stage_and_each_call(running, ledger, 
     with writing(ledger.engine) as connection:
         connection.execute(update(JOBS).values(traceparent=PARENT))
     assert duty(ledger, receiver).once() == (False, None)
-    job, stage, first, second = sorted(receiver.spans, key=lambda span: (span.name != "headrace generation", span.kind))
+    job, stage, first, second = sorted(receiver.spans, key=lambda span: (span.name != "generation job", span.kind))
     assert [span.name for span in (job, stage, first, second)] == [
-        "headrace generation", "generate", "chat small", "chat large"
+        "generation job", "generate", "chat small", "chat large"
     ]  # fmt: skip
     assert {span.trace_id.hex() for span in receiver.spans} == {PARENT[3:35]}
     assert job.parent_span_id.hex() == PARENT[36:52]
@@ -110,7 +110,10 @@ def test_a_job_is_a_span_with_one_for_each_stage_and_each_call(running, ledger, 
     assert values_of(job)["headrace.correlation.id"] == batch
     assert [link.attributes[0].key for link in job.links] == ["headrace.batch"]
     (score,) = job.events
-    assert {each.key for each in score.attributes} == {"gen_ai.evaluation.name", "gen_ai.evaluation.score.value"}
+    assert {attribute.key for attribute in score.attributes} == {
+        "gen_ai.evaluation.name",
+        "gen_ai.evaluation.score.value",
+    }
     assert values_of(first) == {
         "gen_ai.operation.name": "chat", "gen_ai.request.model": "small", "gen_ai.provider.name": "headrace",
         "error.type": "transient",
@@ -162,7 +165,7 @@ def test_of_jobs_without_an_error_a_share_is_exported_and_of_failures_all(runnin
     end(running, dead, count=3)
     for _ in range(3):
         duty(ledger, receiver, trace_share=0.25).once()
-    names = [span for span in receiver.spans if span.name == "headrace generation"]
+    names = [span for span in receiver.spans if span.name == "generation job"]
     failed = [span for span in names if span.status.code == span.status.STATUS_CODE_ERROR]
     assert len(failed) == 3
     assert all("error.type" in values_of(span) for span in failed)

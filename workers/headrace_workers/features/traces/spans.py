@@ -62,7 +62,7 @@ def spans_of(job: Row[Any], steps: Sequence[Row[Any]], *, content: bool) -> list
     whole = _context(trace, job.id)
     spans = [
         ReadableSpan(
-            f"headrace {job.kind}",
+            f"{job.kind} job",
             context=whole,
             parent=parent,
             resource=_RESOURCE,
@@ -125,6 +125,7 @@ def _attributes_of(job: Row[Any], end: Mapping[str, Any]) -> dict[str, Any]:
     cost, made = end.get("cost") or {}, made_in(end)
     return _given(
         {
+            "openinference.span.kind": "CHAIN",
             "headrace.job.id": job.id,
             "headrace.tenant": job.tenant,
             "headrace.state": job.state,
