@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from sqlalchemy import delete, text, update
 from tests.services.eventually import eventually
 from tests.services.kafka import KafkaServer
 from tests.services.redis import RedisServer
@@ -20,6 +21,8 @@ from headrace_schemas import Topic
 from headrace_workers.cli import doctor_checks
 from headrace_workers.core.feature import Check
 from headrace_workers.core.ledger.ledger import Fact, Ledger
+from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import PROCESS_STARTS, STAMPS
 from headrace_workers.features.generation.commands import model_checks
 from headrace_workers.models.registry import read_card, write_card
 from headrace_workers.runtime.settings import Settings
@@ -98,6 +101,54 @@ def test_no_service_waits_for_another(call: Call, env, monkeypatch: pytest.Monke
     waiting = [Check(each.what, lambda _: [f"{all_began.wait(120) >= 0}"]) for each in doctor_checks.all_checks()]
     monkeypatch.setattr("headrace_workers.cli.doctor.all_checks", lambda: waiting)
     assert list(wrong(call).items()) == [(what, "True") for what in names]
+
+
+def put_kills(ledger: Ledger, what: str, minutes: float) -> None:
+    """Note three kills of a command, so long ago, and the process that runs since."""
+    at = ledger.now() - int(minutes * 60_000)
+    rows = [{"name": f"{what}-{n}", "killed_at": at} for n in range(3)] + [{"name": what, "killed_at": None}]
+    with writing(ledger.engine) as tx:
+        tx.execute(PROCESS_STARTS.insert(), [dict(row, what=what, host="h", pid=1, began=1, at=at) for row in rows])
+
+
+def test_exit_code_1_is_for_faults_of_now_and_each_process_stands_under_its_name(
+    call: Call, env, apache_kafka: KafkaServer, redis_server: RedisServer, fresh_prefix: str, tmp_path: Path
+):
+    env(apache_kafka.settings(fresh_prefix), redis_server.url)
+    assert call("init", "--partitions", "1")[0] == 0
+    ledger = Ledger.at(f"sqlite:///{tmp_path}/ledger.db")
+    put_kills(ledger, "worker --role judge", 5)
+    code, out, _ = call("doctor")
+    assert (code, "ok     bridges\n" in out, "WRONG" in out) == (0, True, False)
+    assert "was    worker --role judge: it was killed 3 times in half an hour, the last time 5 min ago" in out
+    put_kills(ledger, "gateway", 0.1)
+    ledger.tell("judge@h:1:ab", "claims", {"": "Redis does not answer"})
+    found = {line["what"]: line for line in map(json.loads, call("doctor", "--json")[1].splitlines())}
+    assert found["bridges"]["ok"]
+    assert found["gateway"]["wrong"].startswith("it was killed 3 times in half an hour, and started again")
+    assert found["judge"]["wrong"].startswith("claims: Redis does not answer (judge@h:1:ab, since ")
+    assert (found["worker --role judge"]["ok"], found["worker --role judge"]["wrong"]) == (True, None)
+    assert found["worker --role judge"]["was"].startswith("it was killed")
+    assert call("doctor")[0] == 1
+    ledger.close()
+
+
+def test_a_refused_ledger_is_named_and_not_asked_further(
+    call: Call, env, apache_kafka: KafkaServer, redis_server: RedisServer, fresh_prefix: str, tmp_path: Path
+):
+    """A question about tables that another version made fails with words that help nobody."""
+    env(apache_kafka.settings(fresh_prefix), redis_server.url)
+    assert call("init", "--partitions", "1")[0] == 0
+    ledger = Ledger.at(f"sqlite:///{tmp_path}/ledger.db")
+    with writing(ledger.engine) as tx:
+        tx.execute(text("DROP TABLE review_rules"))
+        tx.execute(update(STAMPS).where(STAMPS.c.name == "jobs").values(digest="another"))
+        tx.execute(delete(STAMPS).where(STAMPS.c.name == "review_rules"))
+    ledger.close()
+    found = wrong(call)
+    assert [what for what, reason in found.items() if reason] == ["ledger"]
+    assert "made by another version of headrace" in found["ledger"]
+    assert not {"deployment", "bridges"} & found.keys()
 
 
 @pytest.mark.integration

@@ -6,18 +6,19 @@ find half of it, as of SQLAlchemy.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import Final
 
 import kafka.admin  # noqa: F401 - two checks load it where they ask Kafka
 import redis
 
 from headrace_producers.admin import cluster_id, missing_topics, too_small, topic_limits
-from headrace_schemas.errors import HeadraceError, Unavailable
+from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable
 from headrace_schemas.topics import Topic
 from headrace_workers.cli.connections import is_durable
 from headrace_workers.cli.status_views import redis_is_away, trouble_lines
-from headrace_workers.core.feature import Check, installed
+from headrace_workers.core.feature import Check, Finding, installed
+from headrace_workers.core.ledger.incidents import Incident
 from headrace_workers.core.ledger.ledger import Fact, Ledger
 from headrace_workers.core.migrate import require_current
 from headrace_workers.core.redis import redis_client
@@ -25,12 +26,8 @@ from headrace_workers.core.sql.database import connect
 from headrace_workers.runtime.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A checked thing and its problem; None if there is none."""
-
-    what: str
-    wrong: str | None = None
+class _NotLookedAt(HeadraceError):
+    """The check needs a ledger that another check has found refused."""
 
 
 def all_checks() -> tuple[Check, ...]:
@@ -39,20 +36,40 @@ def all_checks() -> tuple[Check, ...]:
 
 
 def examine(checks: Sequence[Check], settings: Settings) -> Iterator[Finding]:
-    """Yield a finding for each thing that was looked at, or several where several things are wrong with it.
+    """Yield a finding for each thing that was looked at, or several where several things are wrong with it; none for a
+    thing that cannot be looked at until another one is mended.
 
     All are looked at side by side: what does not answer takes its time, and several take no longer than one.
     """
     with ThreadPoolExecutor(len(checks), thread_name_prefix="doctor") as threads:
-        for check, wrong in zip(checks, threads.map(lambda each: _problems_of(each, settings), checks), strict=True):
-            yield from [Finding(check.what, line) for line in wrong] or [Finding(check.what)]
+        for findings in threads.map(lambda check: _findings_of(check, settings), checks):
+            yield from findings
 
 
-def _problems_of(check: Check, settings: Settings) -> Sequence[str]:
+def _findings_of(check: Check, settings: Settings) -> list[Finding]:
     try:
-        return check.look(settings)
+        found = [Finding(check.what, each) if isinstance(each, str) else each for each in check.look(settings)]
+    except _NotLookedAt:
+        return []
     except HeadraceError as error:
-        return [str(error)]
+        found = [Finding(check.what, str(error))]
+    return found if any(each.wrong and each.what == check.what for each in found) else [Finding(check.what), *found]
+
+
+@contextmanager
+def _open_ledger(settings: Settings) -> Iterator[Ledger]:
+    """Yield the ledger. Raise _NotLookedAt if its tables are not those of this version: the check of the ledger says
+    so, and a question about them would only fail.
+    """
+    ledger = Ledger.at(settings.ledger)
+    try:
+        try:
+            require_current(ledger.engine)
+        except ConfigurationError as error:
+            raise _NotLookedAt(str(error)) from error
+        yield ledger
+    finally:
+        ledger.close()
 
 
 def _limits(settings: Settings) -> list[str]:
@@ -75,14 +92,11 @@ def _ledger(settings: Settings) -> list[str]:
 
 
 def _deployment(settings: Settings) -> list[str]:
-    ledger = Ledger.at(settings.ledger)
-    try:
+    with _open_ledger(settings) as ledger:
         found = {Fact.PREFIX: settings.kafka.prefix}
         if is_durable() and Fact.CLUSTER in ledger.deployment.stated():
             found[Fact.CLUSTER] = cluster_id(settings.kafka) or ""
         return [reason for fact, value in found.items() if (reason := ledger.deployment.differs(fact, value))]
-    finally:
-        ledger.close()
 
 
 def _redis(settings: Settings) -> list[str]:
@@ -94,21 +108,39 @@ def _redis(settings: Settings) -> list[str]:
     return []
 
 
-def _bridges(settings: Settings) -> list[str]:
-    ledger = Ledger.at(settings.ledger)
-    try:
+def _reported(settings: Settings) -> list[Finding]:
+    """Return what the ledger knows of bridges and of other processes, under the name of each."""
+    with _open_ledger(settings) as ledger:
         found = ledger.overview()
-        acute = [incident for incident in found.incidents if not incident.mends_itself]
-        return trouble_lines(acute, found.held, found.set_aside)
-    finally:
-        ledger.close()
+    findings = [Finding(_BRIDGES, line) for line in trouble_lines((), found.held, found.set_aside)]
+    for incident in found.incidents:
+        (line,) = trouble_lines([incident], 0, 0)
+        what = _reporter(incident)
+        line = line.removeprefix(f"{_PROGRAM}{what}: ")
+        if incident.is_over:
+            findings.append(Finding(what, was=line))
+        elif not incident.mends_itself:
+            findings.append(Finding(what, line))
+    return sorted(findings, key=lambda finding: (finding.what != _BRIDGES, finding.wrong is None))
 
 
+def _reporter(incident: Incident) -> str:
+    """Return the name under which an incident is shown: a process that was killed by its command, others by what
+    reports them.
+    """
+    if incident.subject.startswith(_PROGRAM):
+        return incident.subject.removeprefix(_PROGRAM)
+    kind = incident.holder.partition("@")[0].removeprefix("the ")
+    return {"bridge": _BRIDGES, "ledger": _BRIDGES, "models": "calls of models"}.get(kind, kind)
+
+
+_PROGRAM: Final = "headrace "
+_BRIDGES: Final = "bridges"
 _SERVICES: Final = (
     Check("topics", _topics),
     Check("limits of topics", _limits),
     Check("ledger", _ledger),
     Check("deployment", _deployment),
     Check("redis", _redis),
-    Check("bridges", _bridges),
+    Check(_BRIDGES, _reported),
 )

@@ -33,13 +33,23 @@ def _no_entries(*_: Any) -> Mapping[Any, Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """A checked thing and what is wrong with it; None if nothing is. `was`: what was wrong lately, and is over."""
+
+    what: str
+    wrong: str | None = None
+    was: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """A thing that `headrace doctor` looks at. `look` is called on a thread of its own with the `Settings`, and returns
-    what is wrong with the thing and what to do, a line each; it may raise a HeadraceError instead.
+    what is wrong with the thing and what to do, a line each; or findings, also about other things. It may raise a
+    HeadraceError instead.
     """
 
     what: str
-    look: Callable[[Any], Sequence[str]]
+    look: Callable[[Any], Sequence[str | Finding]]
 
 
 @dataclass(frozen=True, slots=True)

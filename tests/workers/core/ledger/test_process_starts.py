@@ -59,6 +59,12 @@ def end(pid: int, by: signal.Signals = signal.SIGKILL) -> None:
     eventually(lambda: not lives(pid))
 
 
+def age(ledger, minutes: float) -> None:
+    """Let all kills be older by so many minutes."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(PROCESS_STARTS).values(killed_at=PROCESS_STARTS.c.killed_at - int(minutes * 60_000)))
+
+
 def named(ledger) -> dict[str, str]:
     """The reasons that `status` and `doctor` show, by command."""
     return {each.subject: each.reason for each in ledger.overview().incidents}
@@ -80,6 +86,26 @@ def test_a_process_that_is_killed_again_and_again_is_named_with_the_bound_to_rai
 
 
 @pytest.mark.integration
+def test_kills_are_over_when_the_next_one_is_late(ledger, start):
+    for _ in range(3):
+        end(start(JUDGE))
+    start(JUDGE)
+    for minutes, is_over in ((0.5, False), (1.1, True)):
+        age(ledger, minutes)
+        (incident,) = ledger.overview().incidents
+        assert incident.is_over is is_over
+    assert "killed 3 times in half an hour, the last time 1 min ago, and has run since" in incident.reason
+    with writing(ledger.engine) as tx:  # five minutes between two
+        first, *_ = tx.execute(select(PROCESS_STARTS.c.name).where(PROCESS_STARTS.c.killed_at.is_not(None))).scalars()
+        older = PROCESS_STARTS.c.killed_at - 600_000
+        tx.execute(update(PROCESS_STARTS).where(PROCESS_STARTS.c.name == first).values(killed_at=older))
+    age(ledger, 3)
+    assert [each.is_over for each in ledger.overview().incidents] == [False]
+    age(ledger, 1)
+    assert [each.is_over for each in ledger.overview().incidents] == [True]
+
+
+@pytest.mark.integration
 def test_kills_are_counted_by_command_and_for_half_an_hour(ledger, start):
     for _ in range(3):
         end(start(JUDGE), signal.SIGTERM)
@@ -88,8 +114,7 @@ def test_kills_are_counted_by_command_and_for_half_an_hour(ledger, start):
     start(SEVERAL)
     assert named(ledger).keys() == {f"headrace {SEVERAL}"}
     assert named(ledger)[f"headrace {SEVERAL}"].endswith("raise the limit of its memory")
-    with writing(ledger.engine) as tx:
-        tx.execute(update(PROCESS_STARTS).values(killed_at=PROCESS_STARTS.c.killed_at - 1_800_001))
+    age(ledger, 30.001)
     assert named(ledger) == {}
     start(JUDGE)
     assert {row.killed_at for row in ledger.read(select(PROCESS_STARTS.c.killed_at))} == {None}

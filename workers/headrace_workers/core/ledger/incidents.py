@@ -25,7 +25,7 @@ _MAX_REASON = 2_000
 @dataclass(frozen=True, slots=True)
 class Incident:
     """A failure that a process reports until it is over. `since` in ms since 1970. `mends_itself`: it may be over, and
-    the next job will tell: it is no fault to act on.
+    the next job will tell: it is no fault to act on. `is_over`: it is shown since it was lately; nothing is wrong now.
     """
 
     holder: str
@@ -33,6 +33,7 @@ class Incident:
     reason: str
     since: int
     mends_itself: bool = False
+    is_over: bool = False
 
 
 def tell(connection: Connection, holder: str, duty: str, incidents: Mapping[str, str]) -> None:
@@ -77,6 +78,7 @@ def forget(connection: Connection) -> None:
 
 _WINDOW_MS = 30 * 60_000
 _KILLS = 3  # in the window, until people are told: a machine may lose its power, and a person may kill
+_STEADY_MS = 60_000  # without a kill, at least, until the kills count as over
 _SECONDS = 2  # that the note of a start may take
 _KEPT_MS = 30 * 86_400_000  # notes of hosts that are gone
 
@@ -102,16 +104,25 @@ def noted_start(ledger: str, what: str) -> Iterator[None]:
 
 def killed_again_and_again(connection: Connection) -> list[Incident]:
     """Return an incident for each command and host whose processes were killed at least three times in half an hour,
-    unless none of them is to run any more.
+    unless none of them is to run any more. It is over if the next kill is late: if the last one was longer ago than the
+    mean time between two.
     """
-    killed = func.count().filter(STARTS.c.killed_at > now_ms() - _WINDOW_MS)
+    now = clock(connection)
+    lately = STARTS.c.killed_at > now - _WINDOW_MS
+    killed, last = func.count().filter(lately), func.max(STARTS.c.killed_at)
+    first = func.min(STARTS.c.killed_at).filter(lately)
     rows = connection.execute(
-        select(STARTS.c.what, STARTS.c.host, killed.label("killed"), func.min(STARTS.c.killed_at).label("since"))
+        select(STARTS.c.what, STARTS.c.host, killed.label("killed"), first.label("first"), last.label("last"))
         .group_by(STARTS.c.what, STARTS.c.host)
         .having(killed >= _KILLS, func.count().filter(STARTS.c.killed_at.is_(None)) > 0)
         .order_by(STARTS.c.what, STARTS.c.host)
     )
-    return [Incident(row.host, f"headrace {row.what}", _reason(row.what, row.killed), row.since) for row in rows]
+    found = []
+    for row in rows:
+        over = now - row.last > max(_STEADY_MS, (row.last - row.first) / (row.killed - 1))
+        reason = _reason(row.what, row.killed, (now - row.last) // 60_000 if over else None)
+        found.append(Incident(row.host, f"headrace {row.what}", reason, row.first, is_over=over))
+    return found
 
 
 def memory_variable(what: str) -> str | None:
@@ -120,12 +131,14 @@ def memory_variable(what: str) -> str | None:
     return f"HEADRACE_{names[0].upper()}_MEMORY" if len(names) == 1 else None
 
 
-def _reason(what: str, kills: int) -> str:
+def _reason(what: str, kills: int, minutes: int | None) -> str:
+    """Return what happened and what to do; `minutes` since the last kill if the process has been steady since."""
     compose = f" ({name} in the .env of the compose file)" if (name := memory_variable(what)) else ""
-    return (
-        f"it was killed {kills} times in half an hour, and started again. If its log does not say why, it needs more "
-        f"memory than it may have: raise the limit of its memory{compose}"
-    )
+    killed = f"it was killed {kills} times in half an hour"
+    remedy = f"its log does not say why, it needs more memory than it may have: raise the limit of its memory{compose}"
+    if minutes is None:
+        return f"{killed}, and started again. If {remedy}"
+    return f"{killed}, the last time {minutes} min ago, and has run since. If that happens again and {remedy}"
 
 
 def _note(tx: Connection, name: str, what: str) -> None:

@@ -128,7 +128,9 @@ def wrong(look: Look, services: Services) -> list[str]:
     return [
         *(f"{service}: {trouble}" for service, trouble in own.items() if trouble),
         *unserved_lines((line.queue for line in found.lines if line.ready or line.later), look.served),
-        *trouble_lines(found.incidents, min(found.held, MOST), min(found.set_aside, MOST)),
+        *trouble_lines(
+            (each for each in found.incidents if not each.is_over), min(found.held, MOST), min(found.set_aside, MOST)
+        ),
         *look.here.lines(),
     ]
 
