@@ -122,6 +122,23 @@ def test_compose_accepts_the_file(root: Path) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize(
+    ("settings", "address"),
+    [
+        ({}, "http://localhost:8420"),
+        ({"HEADRACE_GATEWAY_PORT": "9000"}, "http://localhost:9000"),
+        ({"HEADRACE_PUBLIC_URL": "https://llm.example.org"}, "https://llm.example.org"),
+    ],
+)
+def test_the_gateway_knows_where_it_is_published(root: Path, settings: dict[str, str], address: str) -> None:
+    """Without an address the console refuses to sign anybody in."""
+    gateway = json.loads(config(root, "config", "--format", "json", **settings).stdout)["services"]["gateway"]
+    assert gateway["environment"]["HEADRACE_PUBLIC_URL"] == address
+    port = settings.get("HEADRACE_GATEWAY_PORT", "8420")
+    assert [(each["published"], each["host_ip"]) for each in gateway["ports"]] == [(port, "127.0.0.1")]
+
+
+@pytest.mark.integration
 def test_only_make_test_compose_collects_what_needs_an_engine(root: Path) -> None:
     collect = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", "tests/docker", "-m"]
     for marks, collected in (("not slow", False), ("compose", True)):
@@ -155,7 +172,7 @@ def test_a_setting_that_is_not_in_the_env_file_reaches_nothing(root: Path) -> No
     services = json.loads(config(root, "config", "--format", "json").stdout)["services"]
     for name in OURS - {"worker-generate-gpu"}:
         given = {key for key, value in services[name]["environment"].items() if value is not None}
-        assert given - {"TMPDIR"} == SET_BY_THE_FILE - {"KAFKA_HOME"}
+        assert given - {"TMPDIR", "HEADRACE_PUBLIC_URL"} == SET_BY_THE_FILE - {"KAFKA_HOME"}
 
 
 @pytest.mark.integration

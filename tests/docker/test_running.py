@@ -220,6 +220,16 @@ def test_jobs_are_answered_over_http_and_kafka(deployment: Deployment) -> None:
     assert {job: len(events) for job, events in deployment.ends(jobs).items()} == dict.fromkeys(jobs, 1)
 
 
+def test_a_key_signs_in_to_the_console(deployment: Deployment) -> None:
+    address = f"http://localhost:{deployment.ports['GATEWAY']}"
+    form = {"key": deployment.key}
+    with httpx.Client(base_url=address, timeout=60) as browser:
+        for origin, status in (("http://elsewhere", 403), (address, 303)):
+            answer = browser.post("/console/sign-in", data=form, headers={"Origin": origin})
+            assert answer.status_code == status, answer.text
+        assert browser.get("/console/playground/").status_code == 200
+
+
 def test_a_batch_comes_by_standard_input(deployment: Deployment) -> None:
     jobs = "".join(json.dumps({"prompt": f"Name lake {n}.", **SHORT}) + "\n" for n in range(40))
     batch = deployment.headrace("batch", "submit", "-", input=jobs.encode())
