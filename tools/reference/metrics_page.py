@@ -9,8 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import create_engine
 
 from headrace_workers.core.feature import installed
+from headrace_workers.core.ledger.metrics import gauge, look
 from headrace_workers.core.tables import METADATA
-from headrace_workers.http.metrics import Metrics, metrics_of_ledger
+from headrace_workers.http.metrics import AGE, Metrics
 from headrace_workers.http.middleware import RequestLog
 from tools.reference.markdown_text import beginning, code, paragraphs, table
 
@@ -25,14 +26,12 @@ _CREATED: Final = "_created"  # when a counter began, which the client library a
 
 def page() -> str:
     """Return the page of all metrics, in Markdown."""
-    gateway, ledger = list(_shown()), list(_shown(_of_empty_ledger()))
-    known = {each.name for each in gateway}
     return paragraphs(
         beginning("Metrics", "the metrics of the gateway", _INTRODUCTION),
         "## Metrics of a gateway",
-        _table(gateway),
+        _table(_of_gateway()),
         "## Metrics of the ledger",
-        _table(each for each in ledger if each.name not in known),
+        _table(_of_ledger()),
     )
 
 
@@ -46,26 +45,27 @@ def _row(metric: Metric) -> tuple[str, str, str, str]:
     return code(name), metric.type, ", ".join(map(code, labels)), metric.documentation
 
 
-def _shown(known: Iterable[Metric] = ()) -> Iterator[Metric]:
+def _of_gateway() -> Iterator[Metric]:
     """Yield the metrics of a gateway that answered one request and admitted one job."""
     metrics = Metrics()
     visit = RequestLog("", "GET", why="invalid")
     metrics.visited(visit, "/v1/jobs")
     metrics.count_admitted("generation")
-    text = metrics.text(waiting=0, up={"kafka": True}, known=list(known)).decode()
+    text = metrics.text(waiting=0, up={"kafka": True}).decode()
     for family in text_string_to_metric_families(text):
         if not family.name.endswith(_CREATED):
             yield family
 
 
-def _of_empty_ledger() -> Iterator[Metric]:
-    """Yield the metrics of a ledger, each with one sample, which has the metric's labels."""
+def _of_ledger() -> Iterator[Metric]:
+    """Yield the metrics of an empty ledger, each with one sample, which has the metric's labels."""
     for feature in installed():
         feature.metrics()  # their tables are known from then on
     engine = create_engine("sqlite://")
     METADATA.create_all(engine)
     with engine.connect() as connection:
-        for metric in metrics_of_ledger(connection):
+        for metric in look(connection, {}).metrics:
             if isinstance(metric, CounterMetricFamily | GaugeMetricFamily):
                 metric.add_metric([""] * _MOST_LABELS, 0.0)  # a family takes as many values as it has labels
             yield metric
+    yield gauge(*AGE, (), [[0.0]])

@@ -1,16 +1,23 @@
 import re
 
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from tests.workers.http.served import Gateway
 from tests.workers.ledger_jobs import take_in
 from tests.workers.runtime.bridge.records import evaluation
 
+from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger.metrics import LedgerMetrics
 from headrace_workers.core.scopes import METRICS, usual_scopes
 from headrace_workers.core.sql.database import writing
+from headrace_workers.core.tables import METRICS as WRITTEN
 from headrace_workers.core.tables import NEVER, STEPS
 from headrace_workers.features.judging import store as scored
 from headrace_workers.features.quality.store import PassRate, PassRates
-from headrace_workers.http.metrics import Metrics
+from headrace_workers.http.metrics import LedgerMetricsReader
+from headrace_workers.runtime.bridge.duty import DutyLease
+from headrace_workers.runtime.bridge.metrics import MetricsDuty
+
+CLOCK = SystemClock()
 
 JOB = {"model": "echo", "prompt": "the secret of the mill"}
 
@@ -54,23 +61,36 @@ def test_they_are_shown_to_whom_may_see_the_whole(gateway: Gateway):
         assert client.get("/metrics").headers["content-type"].startswith("text/plain; version=0.0.4")
 
 
+def look(gateway: Gateway) -> None:
+    """A bridge looks at the ledger, and the gateway asks for what it saw at the next scrape."""
+    ledger = gateway.services.ledger
+    MetricsDuty(ledger=ledger, lease=DutyLease("metrics", ledger=ledger, bridge="b", clock=CLOCK, seconds=30.0),
+                clock=CLOCK).once()  # fmt: skip
+    gateway.services.ledger_metrics = LedgerMetricsReader(
+        lambda: gateway.services.ask(ledger.of(LedgerMetrics).last), patience=60.0
+    )
+
+
 def test_pass_rates_are_those_that_the_ledger_has(alone: Gateway):
     gateway = alone
     rate = PassRate("polite", "v1", 0.25, 0.125, 0.5, 0.95, 40, 900)
     gateway.services.ledger.of(PassRates).put("shop-of-rates", [rate])
+    look(gateway)
     line = 'headrace_pass_rate{}{{criterion="polite",tenant="shop-of-rates",version="v1"}}'
     with gateway.client() as client:
         text = client.get("/metrics").text
         assert [figure(text, line.format(each)) for each in ("", "_low", "_high", "_labels")] == [0.25, 0.125, 0.5, 40]
         gateway.services.ledger.of(PassRates).put("shop-of-rates", [])
+        look(gateway)
         assert "shop-of-rates" not in client.get("/metrics").text
 
 
 def test_scores_and_what_is_held_are_those_that_the_ledger_has(alone: Gateway):
     gateway, ledger = alone, alone.services.ledger
     lacking = 'headrace_scores_total{criterion="f1",not_judged="no_reference"}'
-    held = 'headrace_held{stage="judge",waits_for="person"}'
+    held = 'headrace_jobs_held{stage="judge",waits_for="person"}'
     with gateway.client() as client:
+        look(gateway)
         before = client.get("/metrics").text
         with writing(ledger.engine) as tx:
             scored.add_scores(tx, {("f1", "no_reference"): 3, ("f1", ""): 2})
@@ -78,20 +98,27 @@ def test_scores_and_what_is_held_are_those_that_the_ledger_has(alone: Gateway):
         with writing(ledger.engine) as tx:
             step = STEPS.c.job_id == job_id
             tx.execute(update(STEPS).where(step).values(state="held", held_at=1, ready_at=NEVER, reason="look"))
+        look(gateway)
         after = client.get("/metrics").text
         ledger.withhold([job_id], "no")
+        look(gateway)
         gone = client.get("/metrics").text
     assert figure(after, lacking) - figure(before, lacking) == 3
     assert (figure(before, held), figure(after, held), figure(gone, held)) == (0, 1, 0)
 
 
-def test_a_silent_ledger_takes_no_other_figure_away():
-    text = Metrics().text(waiting=3, up={"ledger": False}, known=[]).decode()
-    assert figure(text, "headrace_gateway_waiting") == 3
-    assert "headrace_held{" not in text
+def test_without_a_bridge_that_looked_the_ledger_has_no_metrics_and_an_infinite_age(alone: Gateway):
+    with writing(alone.services.ledger.engine) as tx:
+        tx.execute(delete(WRITTEN))
+    with alone.client() as client:
+        text = client.get("/metrics").text
+    assert figure(text, "headrace_ledger_metrics_age_seconds") == float("inf")
+    assert "headrace_jobs_held" not in text
 
 
-def test_the_set_is_closed(gateway: Gateway):
+def test_the_set_is_closed(alone: Gateway):
+    gateway = alone
+    look(gateway)
     with gateway.client() as client:
         text = client.get("/metrics").text
     names = set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))
@@ -99,5 +126,9 @@ def test_the_set_is_closed(gateway: Gateway):
         "headrace_gateway_requests_total", "headrace_gateway_request_seconds", "headrace_gateway_bytes_total",
         "headrace_gateway_jobs_total", "headrace_gateway_refused_total", "headrace_gateway_waiting",
         "headrace_gateway_up", "headrace_pass_rate", "headrace_pass_rate_low", "headrace_pass_rate_high",
-        "headrace_pass_rate_labels", "headrace_scores_total", "headrace_held", "headrace_unparsable_jobs",
+        "headrace_pass_rate_labels", "headrace_scores_total", "headrace_unparsable_jobs",
+        "headrace_jobs_ready", "headrace_jobs_oldest_ready_seconds", "headrace_deadline_slack_seconds",
+        "headrace_jobs_leased", "headrace_jobs_waiting", "headrace_jobs_parked", "headrace_jobs_held",
+        "headrace_jobs_ended_total", "headrace_outbox_rows", "headrace_outbox_set_aside_rows",
+        "headrace_outbox_oldest_seconds", "headrace_dead_letters", "headrace_ledger_metrics_age_seconds",
     }  # fmt: skip

@@ -350,6 +350,16 @@ POSITIONS: Final = Table(
     Column("back_to", BigInteger),
     Column("back_before", BigInteger),
     Column("read_until", BigInteger),  # a time (ms): what Kafka had until then is read
+    Column("log_end", BigInteger),  # the offset after the last record that Kafka had of late, for its lag
+)
+
+# One row: the metrics of the ledger as a bridge saw them last, for all gateways: see core/ledger/metrics.py.
+METRICS: Final = Table(
+    "metrics",
+    METADATA,
+    Column("what", String(8), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("value", Text, nullable=False),  # JSON
 )
 
 # Which deployment the ledger belongs to: the prefix of its topics, and the Kafka cluster. An unknown value has no row.

@@ -11,8 +11,8 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from headrace_workers.core.scopes import METRICS
 from headrace_workers.http.caller import Caller, needs
-from headrace_workers.http.errors import ANSWERS, LedgerOutage, Responses
-from headrace_workers.http.metrics import CONTENT_TYPE, LedgerMetrics
+from headrace_workers.http.errors import ANSWERS, Responses
+from headrace_workers.http.metrics import CONTENT_TYPE
 from headrace_workers.http.routes import ReadsItsURL
 from headrace_workers.http.services import Wired
 
@@ -43,19 +43,15 @@ async def readyz(services: Wired) -> JSONResponse:
 
 @router.get("/metrics", response_class=Response, responses={**_TEXT, **ANSWERS})
 async def metrics(_caller: Annotated[Caller, needs(METRICS)], services: Wired) -> Response:
-    """Return the gateway's metrics since its start, queue states and judges' scores. Tenants have only pass rates
-    here.
+    """Return the gateway's metrics since its start, and the last metrics of the ledger and of features. Tenants have
+    only pass rates here.
     """
     up = {
         "kafka": services.sink.trouble is None,
         "ledger": services.waiter.trouble is None and services.writes.trouble is None,
         "redis": not services.rates.is_unavailable,
     }
-    try:
-        known = await services.ask(services.ledger.of(LedgerMetrics).read)
-    except LedgerOutage:  # the other metrics are shown all the more
-        known = []
-    text = services.metrics.text(waiting=services.waiter.waiting, up=up, known=known)
+    text = services.metrics.text(waiting=services.waiter.waiting, up=up) + await services.ledger_metrics.text()
     return Response(text, media_type=CONTENT_TYPE)
 
 

@@ -1,45 +1,85 @@
 """The figures of a gateway, in Prometheus' text format: a closed set. None names a key or a job, and a tenant only what
 people's labels say of its jobs.
 
-Each gateway counts for itself, from its start; the steps that are held and the metrics of features are the ledger's.
+Each gateway counts for itself, from its start; the metrics of the ledger and of features are those that a bridge wrote
+down last (core/ledger/metrics.py).
 """
 
-from collections.abc import Iterator, Sequence
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy import Connection
 
-from headrace_workers.core.feature import installed
-from headrace_workers.core.ledger.counts import held_steps
-from headrace_workers.core.sql.store import LedgerStore, reads
+from headrace_workers.core.ledger.metrics import Snapshot, gauge
+from headrace_workers.http.errors import LedgerOutage
 from headrace_workers.http.middleware import RequestLog
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+READ_EVERY: Final = 2.0  # seconds between two questions to the ledger
+READ_PATIENCE: Final = 0.5  # seconds that a scrape waits for the answer: the next one has it
+AGE: Final = "headrace_ledger_metrics_age_seconds", "Time since a bridge last looked at the ledger for its metrics."
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
 
-def metrics_of_ledger(connection: Connection) -> list[Metric]:
-    """Return what the ledger knows: the steps that are held, and what features count."""
-    held = GaugeMetricFamily(
-        "headrace_held",
-        "Steps that are held now, for a person or until a service works again.",
-        labels=("stage", "waits_for"),
-    )
-    for held_step in held_steps(connection):
-        held.add_metric((held_step.stage, "person" if held_step.needs_person else "service"), held_step.held)
-    sources = [source for feature in installed() for source in feature.metrics()]
-    return [held, *(metric for source in sources for metric in source(connection))]
+class LedgerMetricsReader:
+    """The metrics of the ledger that a gateway shows: those that a bridge wrote down last. Belongs to one event loop.
+
+    `read` asks the ledger; it raises LedgerOutage. However many scrapes there are, the ledger is asked once in a few
+    seconds. While it does not answer, the last metrics stay, and no scrape waits for it.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Awaitable[Snapshot | None]],
+        *,
+        every: float = READ_EVERY,
+        patience: float = READ_PATIENCE,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._every = every
+        self._patience = patience
+        self._monotonic = monotonic
+        self._reading: asyncio.Task[None] | None = None
+        self._asked_at = self._written_at = float("-inf")
+        self._text = b""
+
+    async def text(self) -> bytes:
+        """Return the metrics as text, with their age; infinite if there are none."""
+        now = self._monotonic()
+        if self._reading is None and now - self._asked_at >= self._every:
+            self._asked_at = now
+            self._reading = asyncio.create_task(self._renew())
+        if self._reading is not None and (patience := self._asked_at + self._patience - now) > 0:
+            await asyncio.wait((self._reading,), timeout=patience)
+        age = self._monotonic() - self._written_at
+        return self._text + generate_latest(_Families([gauge(*AGE, (), [[round(age, 1)]])]))
+
+    async def _renew(self) -> None:
+        try:
+            snapshot = await self._read()
+            if snapshot is not None:
+                self._text = generate_latest(_Families(snapshot.metrics))
+                self._written_at = self._monotonic() - snapshot.age_ms / 1000
+        except LedgerOutage:  # the metrics of before stay
+            pass
+        finally:
+            self._reading = None
 
 
-class LedgerMetrics(LedgerStore):
-    """The metrics that one ledger knows. Thread-safe. Unavailable when the database does not answer."""
+class _Families(Collector):
+    """Metrics that were collected before."""
 
-    read = reads(metrics_of_ledger)
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
 
 
 class Metrics:
@@ -78,8 +118,6 @@ class Metrics:
             ("service",),
             registry=self._registry,
         )
-        self._known = _Known()
-        self._registry.register(self._known)
 
     def visited(self, visit: RequestLog, route: str) -> None:
         """Count a request that has ended."""
@@ -105,20 +143,9 @@ class Metrics:
             found = self._kinds[kind] = self._jobs.labels(kind)
         found.inc()
 
-    def text(self, *, waiting: int, up: dict[str, bool], known: Sequence[Metric]) -> bytes:
-        """Return all metrics as text; `known` are the ledger's metrics, empty while it does not answer."""
-        self._known.metrics = known
+    def text(self, *, waiting: int, up: dict[str, bool]) -> bytes:
+        """Return all metrics as text."""
         self._waiting.set(waiting)
         for service, answers in up.items():
             self._up.labels(service).set(answers)
         return generate_latest(self._registry)
-
-
-class _Known(Collector):
-    """The metrics that the ledger had when they were last asked for."""
-
-    def __init__(self) -> None:
-        self.metrics: Sequence[Metric] = ()
-
-    def collect(self) -> Iterator[Metric]:
-        yield from self.metrics

@@ -15,13 +15,14 @@ from headrace_workers.core.admission import AdmissionRules, KnownEmbedder
 from headrace_workers.core.ledger.cancellation import Cancellation, CancelOutcome
 from headrace_workers.core.ledger.job_status import Standing
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.metrics import LedgerMetrics
 from headrace_workers.core.progress import Progress
 from headrace_workers.http.admission import Admission
 from headrace_workers.http.batcher import Batcher
 from headrace_workers.http.caller import FindsCallers
 from headrace_workers.http.errors import LedgerOutage, Refusal, Why, unsaid
 from headrace_workers.http.limits import RateLimiter, TenantSlots
-from headrace_workers.http.metrics import Metrics
+from headrace_workers.http.metrics import LedgerMetricsReader, Metrics
 from headrace_workers.http.sink import Sink
 from headrace_workers.http.timeouts import Timeouts, is_done_within
 from headrace_workers.http.waiter import Waiter
@@ -78,12 +79,14 @@ class Services:
     at_end: ExitStack
     parts: Mapping[type, object]
     timeouts: Timeouts
+    ledger_metrics: LedgerMetricsReader = field(init=False)
     streams: TenantSlots = field(default_factory=lambda: TenantSlots("event streams", STREAMS_AT_A_TIME))
     _standings: Batcher[str, Standing | None] = field(init=False)
     _cancel: Batcher[Cancellation, CancelOutcome] = field(init=False)
     _cancel_abandoned: Batcher[Cancellation, CancelOutcome] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.ledger_metrics = LedgerMetricsReader(lambda: self.ask(self.ledger.of(LedgerMetrics).last))
         self._standings = Batcher(self._look_up, self.executor, patience=self.timeouts.ledger)
         self._cancel = Batcher(self._cancel_all, self.executor, patience=self.timeouts.ledger)
         self._cancel_abandoned = Batcher(

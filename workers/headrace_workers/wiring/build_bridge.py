@@ -20,7 +20,7 @@ from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.bridge.bridge import Bridge, Duty, WakeUps
 from headrace_workers.runtime.bridge.cluster import Cluster
 from headrace_workers.runtime.bridge.dispatch import Dispatch
-from headrace_workers.runtime.bridge.duty import BridgeParts, FeatureDuty, IncidentReporter
+from headrace_workers.runtime.bridge.duty import BridgeParts, DutyLease, FeatureDuty, IncidentReporter
 from headrace_workers.runtime.bridge.event_publisher import Publisher
 from headrace_workers.runtime.bridge.ingest import Ingest
 from headrace_workers.runtime.bridge.partitions import Partitions
@@ -126,7 +126,16 @@ def _duties_of_features(shared: _Shared) -> dict[str, FeatureDuty]:
         rules=shared.rules,
     )
     made = {name: make(parts) for feature in installed() for name, make in feature.duties.items()}
-    return {name: duty for name, duty in made.items() if duty is not None}
+    return {Duty.METRICS: _metrics(shared)} | {name: duty for name, duty in made.items() if duty is not None}
+
+
+def _metrics(shared: _Shared) -> FeatureDuty:
+    from headrace_workers.runtime.bridge import metrics
+
+    lease = DutyLease(
+        Duty.METRICS, ledger=shared.ledger, bridge=shared.name, clock=shared.clock, seconds=metrics.LEASE_SECONDS
+    )
+    return metrics.MetricsDuty(ledger=shared.ledger, lease=lease, clock=shared.clock)
 
 
 def _listener(

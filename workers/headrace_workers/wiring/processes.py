@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 _OnlyOption = Annotated[
     list[str] | None,
-    typer.Option("--only", help="run only this duty: ingest, dispatch, relay, reap, batches or evals; may be repeated"),
+    typer.Option(
+        "--only", help="run only this duty: ingest, dispatch, relay, reap, metrics, batches or evals; may be repeated"
+    ),
 ]
 _SHOWN: Final = 80  # characters of an invalid address
 READY: Final = "the gateway answers"

@@ -1,9 +1,13 @@
-"""Counts of the whole ledger, for people, for backpressure and for benches; and its load, which admission asks for."""
+"""Counts of the whole ledger, for people, for metrics, for backpressure and for benches; and its load, which admission
+asks for.
+"""
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, case, func, select, text
+from sqlalchemy import Connection, case, func, literal_column, select, text
 
 from headrace_workers.core.ledger.change_feed import FollowerState, follower_positions
 from headrace_workers.core.ledger.hooks import hooks
@@ -15,7 +19,9 @@ from headrace_workers.core.tables import (
     DEAD_LETTERS,
     IS_ACTIVE,
     IS_HELD,
+    IS_PARKED,
     IS_READY,
+    IS_WAITING,
     JOBS,
     LIVE,
     NEVER,
@@ -98,16 +104,13 @@ def overview(connection: Connection) -> Overview:
     recent = connection.execute(
         select(func.count()).select_from(JOBS).where(JOBS.c.ended_at > now - 60_000, JOBS.c.subject.is_(None))
     ).scalar_one()
-    letters = connection.execute(
-        select(func.count()).select_from(DEAD_LETTERS).where(DEAD_LETTERS.c.replayed_at.is_(None))
-    ).scalar_one()
     held = held_steps(connection)
     return Overview(
         active=states.get("active", 0),
         done=states.get("done", 0),
         dead=states.get("dead", 0),
         cancelled=states.get("cancelled", 0),
-        dead_letters=letters,
+        dead_letters=unreplayed_dead_letters(connection),
         outbox=outbox_size(connection),
         claims=connection.execute(select(func.count()).select_from(CLAIMS)).scalar_one(),
         oldest_ms=now - oldest if oldest else 0,
@@ -115,9 +118,7 @@ def overview(connection: Connection) -> Overview:
         queues=_queues(connection),
         held=sum(each.held for each in held),
         held_by=held,
-        set_aside=connection.execute(
-            select(func.count()).select_from(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"))
-        ).scalar_one(),
+        set_aside=set_aside_records(connection),
         incidents=all_incidents(connection),
         followers=tuple(follower_positions(connection)),
     )
@@ -172,6 +173,89 @@ def _queues(connection: Connection) -> tuple[QueueCount, ...]:
 
 
 QueueLane = tuple[str, int]  # a queue and a lane
+_HORIZONS: Final = tuple(15_000 * 2**power for power in range(16))  # ms from now, to 5.7 days
+
+
+class ReadyWork(NamedTuple):
+    """Steps of one queue and lane that are ready, and that are due at about the same time. `tokens` is their rough
+    cost. `ready_at` is since when the oldest is ready, and `due` the earliest time at which one is due, or expires (ms
+    since 1970; NEVER: at no time).
+    """
+
+    queue: str
+    lane: int
+    steps: int
+    tokens: int
+    ready_at: int
+    due: int
+
+
+def ready_work(connection: Connection) -> list[ReadyWork]:
+    """Return all steps that are ready, by queue, lane and about when they are due: a few rows for each queue.
+
+    A batch's line is due at the end of the batch's window, when it expires.
+    """
+    now = clock(connection)
+    due = case((STEPS.c.due < STEPS.c.deadline, STEPS.c.due), else_=STEPS.c.deadline)
+    # Written into the statement, since both databases take a bound parameter for another expression in GROUP BY.
+    horizon = case(
+        *((due <= literal_column(str(now + ms)), literal_column(str(number))) for number, ms in enumerate(_HORIZONS)),
+        (due < literal_column(str(NEVER)), literal_column(str(len(_HORIZONS)))),
+        else_=literal_column("-1"),
+    )
+    query = (
+        select(
+            STEPS.c.queue,
+            STEPS.c.lane,
+            func.count().label("steps"),
+            func.sum(STEPS.c.tokens).label("tokens"),
+            func.min(STEPS.c.ready_at).label("ready_at"),
+            func.min(due).label("due"),
+        )
+        .where(IS_READY)
+        .group_by(STEPS.c.queue, STEPS.c.lane, horizon)
+    )
+    return [ReadyWork(queue, lane, int(steps), int(tokens), ready_at, due) for queue, lane, steps, tokens, ready_at, due
+            in connection.execute(query)]  # fmt: skip
+
+
+def delayed_steps(connection: Connection) -> dict[str, Counter[QueueLane]]:
+    """Return how many steps of each queue and lane wait for their next attempt, are parked, and are leased."""
+    places, leased = (STEPS.c.queue, STEPS.c.lane), (CLAIMS.c.queue, CLAIMS.c.lane)
+    queries = {
+        "waiting": select(*places, func.count()).where(IS_WAITING).group_by(*places),
+        "parked": select(*places, func.count()).where(IS_PARKED).group_by(*places),
+        "leased": select(*leased, func.sum(CLAIMS.c.size)).group_by(*leased),
+    }
+    return {
+        state: Counter({(queue, lane): int(steps) for queue, lane, steps in connection.execute(query)})
+        for state, query in queries.items()
+    }
+
+
+def ends_between(connection: Connection, after: int, until: int) -> Counter[tuple[str, str]]:
+    """Return how many jobs ended after a time and until another (ms), by their state and kind."""
+    ended = JOBS.c.ended_at > after, JOBS.c.ended_at <= until, JOBS.c.subject.is_(None)
+    query = select(JOBS.c.state, JOBS.c.kind, func.count()).where(*ended).group_by(JOBS.c.state, JOBS.c.kind)
+    return Counter({(state, kind): jobs for state, kind, jobs in connection.execute(query)})
+
+
+def unreplayed_dead_letters(connection: Connection) -> int:
+    """Return how many dead letters nobody has replayed."""
+    letters = select(func.count()).select_from(DEAD_LETTERS).where(DEAD_LETTERS.c.replayed_at.is_(None))
+    return int(connection.execute(letters).scalar_one())
+
+
+def set_aside_records(connection: Connection) -> int:
+    """Return how many records of the outbox Kafka refused."""
+    aside = select(func.count()).select_from(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"))
+    return int(connection.execute(aside).scalar_one())
+
+
+def oldest_in_outbox(connection: Connection) -> str | None:
+    """Return the headers (JSON) of the oldest event that waits to be published, without those that Kafka refused."""
+    first = select(OUTBOX.c.headers).where(OUTBOX.c.set_aside_at.is_(None)).order_by(OUTBOX.c.id).limit(1)
+    return connection.execute(first).scalar()
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ class Duty(StrEnum):
     DISPATCH = "dispatch"
     RELAY = "relay"
     REAP = "reap"
+    METRICS = "metrics"  # run as the features' are
 
 
 def all_duties() -> tuple[str, ...]:

@@ -1,0 +1,193 @@
+"""Metrics of the ledger: a bridge looks every few seconds and writes them down once, and all gateways show them.
+
+So a scrape costs the ledger nothing, and the last metrics stay while it is away. The row holds also what the next look
+goes on from, such as counters of jobs that may have been deleted since.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from prometheus_client import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+from sqlalchemy import Connection, select
+
+from headrace_workers.core.feature import installed
+from headrace_workers.core.ledger import counts
+from headrace_workers.core.sql.database import clock, insert, now_ms
+from headrace_workers.core.sql.store import LedgerStore, reads, volatile
+from headrace_workers.core.tables import METRICS, NEVER
+
+_WHAT: Final = "ledger"
+_SETTLED_MS: Final = 5_000  # a job that ended so long ago is committed, whatever its transaction did besides
+_LANES: Final = ("interactive", "batch")
+_PLACE: Final = ("queue", "lane")
+
+State = dict[str, Any]  # JSON that the next look goes on from
+
+
+class Seen(NamedTuple):
+    """The metrics of one look, and what the next look goes on from."""
+
+    metrics: list[Metric]
+    state: State
+
+
+class Snapshot(NamedTuple):
+    """Metrics that were written down, what the next look goes on from, and their age in ms."""
+
+    metrics: list[Metric]
+    state: State
+    age_ms: int
+
+
+def look(connection: Connection, state: State) -> Seen:
+    """Return the metrics of the ledger now, and the state that follows from that of the look before ({}: none)."""
+    now = clock(connection)
+    ended = _ended(connection, state.get("ended"), now - _SETTLED_MS)
+    metrics = [
+        *_ready(counts.ready_work(connection), now),
+        *_delayed(connection),
+        _held(connection),
+        counter("headrace_jobs_ended", "Jobs that ended, since their metrics were first looked at.", ("state", "kind"),
+                ended["jobs"]),
+        *_outbox(connection, now),
+        gauge("headrace_dead_letters", "Dead letters that nobody has replayed.", (),
+              [[counts.unreplayed_dead_letters(connection)]]),
+    ]  # fmt: skip
+    sources = (source for feature in installed() for source in feature.metrics())
+    metrics.extend(metric for source in sources for metric in source(connection))
+    return Seen(metrics, {"ended": ended})
+
+
+def _ready(work: Sequence[counts.ReadyWork], now: int) -> Iterable[Metric]:
+    ready, oldest, due = Counter[tuple[str, int]](), dict[tuple[str, int], int](), dict[str, int]()
+    for row in work:
+        place = row.queue, row.lane
+        ready[place] += row.steps
+        oldest[place] = min(oldest.get(place, row.ready_at), row.ready_at)
+        due[row.queue] = min(due.get(row.queue, NEVER), row.due)
+    yield _by_place("headrace_jobs_ready", "Jobs that wait in a queue for a worker.", ready)
+    yield _by_place(
+        "headrace_jobs_oldest_ready_seconds",
+        "Time for which the oldest job in a queue has been ready.",
+        {place: max(0, now - at) / 1000 for place, at in oldest.items()},
+    )
+    yield gauge(
+        "headrace_deadline_slack_seconds",
+        "Time until the next ready job of a queue is due, or its batch ends; below 0 it is late.",
+        ("queue",),
+        [[queue, (at - now) / 1000] for queue, at in sorted(due.items()) if at < NEVER],
+    )
+
+
+def _delayed(connection: Connection) -> Iterable[Metric]:
+    delayed = counts.delayed_steps(connection)
+    yield _by_place("headrace_jobs_leased", "Jobs that workers have in hand.", delayed["leased"])
+    yield _by_place("headrace_jobs_waiting", "Jobs that wait for their next attempt.", delayed["waiting"])
+    yield _by_place(
+        "headrace_jobs_parked", "Jobs that wait for the answer of an equal job that runs.", delayed["parked"]
+    )
+
+
+def _held(connection: Connection) -> Metric:
+    return gauge(
+        "headrace_jobs_held",
+        "Jobs that are held now, for a person or until a service works again.",
+        ("stage", "waits_for"),
+        [[held.stage, "person" if held.needs_person else "service", held.held]
+         for held in counts.held_steps(connection)],
+    )  # fmt: skip
+
+
+def _ended(connection: Connection, before: State | None, until: int) -> State:
+    """Return the counts of jobs that ended until this time (ms), which go on from those before.
+
+    If the database's clock is set back, jobs that ended in the repeated time are counted twice; else none would be
+    counted until the clock is where it was.
+    """
+    if before is None:
+        return {"until": until, "jobs": []}
+    found = Counter({(state, kind): jobs for state, kind, jobs in before["jobs"]})
+    found += counts.ends_between(connection, min(before["until"], until), until)
+    return {"until": until, "jobs": [[*key, jobs] for key, jobs in sorted(found.items())]}
+
+
+def _outbox(connection: Connection, now: int) -> Iterable[Metric]:
+    yield gauge("headrace_outbox_rows", "Events that wait to be published.", (), [[counts.outbox_size(connection)]])
+    yield gauge(
+        "headrace_outbox_set_aside_rows", "Events that Kafka refused.", (), [[counts.set_aside_records(connection)]]
+    )
+    at = _time_of(json.loads(counts.oldest_in_outbox(connection) or "{}"))
+    age = 0.0 if at is None else max(0.0, now / 1000 - at)
+    yield gauge("headrace_outbox_oldest_seconds", "Age of the oldest event that waits to be published.", (), [[age]])
+
+
+def _time_of(headers: dict[str, str]) -> float | None:
+    """Return the time (s since 1970) of an event; None for one that does not say it."""
+    try:
+        return datetime.fromisoformat(headers["ce_time"]).timestamp()
+    except (KeyError, ValueError):
+        return None
+
+
+Rows = Iterable[Sequence[Any]]  # each has the values of the labels, and then the sample's
+
+
+def gauge(name: str, meaning: str, labels: Sequence[str], rows: Rows) -> GaugeMetricFamily:
+    """Return a gauge with these rows."""
+    family = GaugeMetricFamily(name, meaning, labels=labels)
+    for *values, number in rows:
+        family.add_metric(values, number)
+    return family
+
+
+def counter(name: str, meaning: str, labels: Sequence[str], rows: Rows) -> CounterMetricFamily:
+    """Return a counter with these rows; `name` is without `_total`."""
+    family = CounterMetricFamily(name, meaning, labels=labels)
+    for *values, number in rows:
+        family.add_metric(values, number)
+    return family
+
+
+def _by_place(name: str, meaning: str, values: dict[tuple[str, int], Any]) -> Metric:
+    return gauge(
+        name, meaning, _PLACE, [[queue, _LANES[lane], value] for (queue, lane), value in sorted(values.items())]
+    )
+
+
+def put(connection: Connection, seen: Seen) -> None:
+    """Write down what was seen, in place of what was before."""
+    families = [
+        [metric.name, metric.type, metric.documentation, [[one.name, one.labels, one.value] for one in metric.samples]]
+        for metric in seen.metrics
+    ]
+    value = json.dumps({"metrics": families, "state": seen.state}, separators=(",", ":"))
+    statement = insert(connection, METRICS).values(what=_WHAT, at=now_ms(), value=value)
+    changed = {"at": statement.excluded["at"], "value": statement.excluded["value"]}
+    connection.execute(statement.on_conflict_do_update(index_elements=["what"], set_=changed))
+
+
+def last(connection: Connection) -> Snapshot | None:
+    """Return what was written down last; None if nothing was."""
+    query = select(METRICS.c.value, (now_ms() - METRICS.c.at).label("age_ms")).where(METRICS.c.what == _WHAT)
+    if (row := connection.execute(query).one_or_none()) is None:
+        return None
+    value = json.loads(row.value)
+    metrics = []
+    for name, kind, meaning, samples in value["metrics"]:
+        metric = Metric(name, meaning, kind)
+        for of_sample, labels, number in samples:
+            metric.add_sample(of_sample, labels, number)
+        metrics.append(metric)
+    return Snapshot(metrics, value["state"], max(0, row.age_ms))
+
+
+class LedgerMetrics(LedgerStore):
+    """The metrics of one ledger. Thread-safe. Methods raise Unavailable if the database does not answer."""
+
+    look = reads(look)
+    put = volatile(put)
+    last = reads(last)
