@@ -1,7 +1,16 @@
 import pytest
 from sqlalchemy import select
 
-from headrace_workers.core.ledger.positions import Advance, Fingerprint, LogPartition, Position, PositionsMoved, Reread
+from headrace_workers.core.ledger.positions import (
+    Advance,
+    Fingerprint,
+    LogPartition,
+    Position,
+    PositionsMoved,
+    Reread,
+    lags,
+)
+from headrace_workers.core.sql.database import reading
 from headrace_workers.core.tables import JOBS
 
 PLACE = LogPartition("t", 0, "log1")
@@ -73,3 +82,31 @@ def test_a_log_that_did_not_match_is_told_and_what_is_read_again_is_known(ledger
     read(ledger, place=anew, to=1)
     assert ledger.full_positions() == {anew: Position(1)}
     assert ledger.overview().incidents == ()
+
+
+def test_the_lag_of_a_log_says_nothing_of_the_log_that_follows_it(ledger):
+    anew = LogPartition("t", 0, "log2")
+    for place, read_to in ((PLACE, 5), (anew, 1)):
+        read(ledger, place=place, to=read_to)
+        ledger.share("bridge", [place], 60_000)
+        with reading(ledger.engine) as tx:
+            assert lags(tx) == {}
+        ledger.note_ends({PLACE: 9, anew: 4})
+        with reading(ledger.engine) as tx:
+            assert lags(tx) == {("t", 0): {5: 4, 1: 3}[read_to]}
+    places = [LogPartition("u", number, "log1") for number in range(2)]
+    ledger.ingest([], following={place: Advance(0, Position(5)) for place in places})
+    ledger.share("bridge", places, 60_000)
+    ledger.note_ends(dict.fromkeys(places, 8))
+    ledger.ingest([], following={place: Advance(5, Position(6)) for place in places})
+    with reading(ledger.engine) as tx:
+        assert [lags(tx)["u", number] for number in range(2)] == [2, 2]
+
+
+def test_the_lag_of_a_partition_that_nobody_reads_is_not_known(ledger):
+    read(ledger)
+    ledger.share("bridge", [PLACE], 60_000)
+    ledger.note_ends({PLACE: 9})
+    ledger.leave("bridge")
+    with reading(ledger.engine) as tx:
+        assert lags(tx) == {}

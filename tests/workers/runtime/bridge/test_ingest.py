@@ -1,4 +1,5 @@
 import json
+import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -16,7 +17,9 @@ from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import INBOUND
 from headrace_workers.core.admission import AdmissionCheck
 from headrace_workers.core.clock import SystemClock
+from headrace_workers.core.ledger import positions
 from headrace_workers.core.ledger.replay import DeadFilter
+from headrace_workers.core.sql.database import reading
 from headrace_workers.core.tables import OUTBOX, POSITIONS
 from headrace_workers.features.quality.store import Labels
 from headrace_workers.runtime.bridge import partitions
@@ -62,6 +65,24 @@ def test_each_broker_tells_where_its_logs_end(ledger, kafka, ingests, monkeypatc
     write(kafka, [record(job) for job, _ in map(keyed, range(3))])
     begun, ingest = ledger.now(), ingests(kafka)
     until(ingest, lambda: min([row.read_until or 0 for row in ledger.read(select(POSITIONS))], default=0) > begun)
+    assert len(states(ledger)) == 3
+
+
+def test_the_lag_of_each_partition_is_known_also_while_the_ledger_is_full(ledger, kafka, ingests, monkeypatch):
+    monkeypatch.setattr(partitions, "NOTE_LAG_EVERY", 0.0)
+
+    def lag():
+        with reading(ledger.engine) as tx:
+            return sum(positions.lags(tx).values())
+
+    write(kafka, [record(job) for job, _ in map(keyed, range(3))])
+    ingest = ingests(kafka, max_active=3)
+    until(ingest, lambda: len(states(ledger)) == 3)
+    time.sleep(1.1)  # it looks once a second how full the ledger is
+    until(ingest, lambda: lag() == 0)
+    write(kafka, [record(job) for job, _ in map(keyed, range(3, 6))])
+    write(kafka, [record(keyed(6)[0])])  # Tansu tells of the end of a log by the beginning of its last batch
+    until(ingest, lambda: lag() == 4)
     assert len(states(ledger)) == 3
 
 

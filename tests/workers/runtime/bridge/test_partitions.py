@@ -13,9 +13,10 @@ from sqlalchemy import select, update
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.topics import INBOUND
+from headrace_workers.core.ledger import positions
 from headrace_workers.core.ledger.positions import Advance, LogPartition, Position, PositionsMoved
 from headrace_workers.core.outage import KafkaUnavailable
-from headrace_workers.core.sql.database import writing
+from headrace_workers.core.sql.database import reading, writing
 from headrace_workers.core.tables import POSITIONS
 from headrace_workers.runtime.bridge import partitions
 from headrace_workers.runtime.bridge.partitions import Partitions
@@ -34,6 +35,7 @@ class Broker:
         self.consumers, self.admins, self.fails = [], [], {}
         self.committed = {}
         self.reached = {0: 0, 1: 0}  # by the number of the partition
+        self.highwater, self.paused = {}, set()
 
     def topics(self):
         """As `describe_topics` tells of them."""
@@ -73,6 +75,12 @@ class Consumer:
 
     def position(self, partition, timeout_ms):
         return self.broker.reached[partition.partition]
+
+    def highwater(self, partition):
+        return self.broker.highwater.get(partition.partition)
+
+    def paused(self):
+        return self.broker.paused
 
     def close(self, **options):
         self.closed.append(options)
@@ -457,3 +465,33 @@ def test_the_ledger_knows_until_when_all_is_read(ledger, broker, bridge, time):
     broker.fails["ends"] = KafkaError("it is away")
     time.now += 60
     bridge.open()  # it reads on
+
+
+def test_the_ledger_knows_how_many_records_wait(ledger, broker, bridge, time):
+    """Offsets that the consumer passed and that are no records, such as ends of transactions, do not count."""
+
+    def lags():
+        time.now += 5
+        bridge.open()
+        with reading(ledger.engine) as tx:
+            return {lag for (topic, _), lag in positions.lags(tx).items() if topic == NAMES[0]}
+
+    bridge.open()
+    assert lags() == set()
+    broker.highwater, broker.reached = {0: 7}, {0: 5, 1: 0}
+    assert lags() == {2}
+    broker.reached = {0: 7, 1: 0}
+    assert lags() == {0}
+    bridge.close()
+    with reading(ledger.engine) as tx:
+        assert positions.lags(tx) == {}
+
+
+def test_the_ends_of_paused_partitions_are_asked_for(ledger, broker, bridge, time):
+    """A full ledger pauses all topics of jobs: nothing is fetched, which would tell where they end."""
+    bridge.open()
+    broker.highwater, broker.paused = {0: 2, 1: 2}, {TopicPartition(NAMES[0], 0)}
+    time.now += 5
+    bridge.open()
+    with reading(ledger.engine) as tx:
+        assert [positions.lags(tx)[NAMES[0], number] for number in (0, 1)] == [5, 2]

@@ -133,6 +133,7 @@ class ForBridges(Engines):
     go_back = durable(positions.go_back)
     report_lost = durable(positions.report_lost)
     note_read = volatile(positions.note_read)
+    note_ends = volatile(positions.note_ends)
     positions = reads(positions.positions)
     release_unstarted = volatile(leases.release_unstarted)
     release = volatile(leases.release)

@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from sqlalchemy import Connection, select
 
 from headrace_workers.core.feature import installed
-from headrace_workers.core.ledger import counts
+from headrace_workers.core.ledger import counts, positions
 from headrace_workers.core.sql.database import clock, insert, now_ms
 from headrace_workers.core.sql.store import LedgerStore, reads, volatile
 from headrace_workers.core.tables import METRICS, NEVER
@@ -56,6 +56,9 @@ def look(connection: Connection, state: State) -> Seen:
         *_outbox(connection, now),
         gauge("headrace_dead_letters", "Dead letters that nobody has replayed.", (),
               [[counts.unreplayed_dead_letters(connection)]]),
+        gauge("headrace_consumer_lag", "Records of a partition that no bridge has taken in yet.",
+              ("topic", "partition"), [[topic, str(partition), lag]
+                                       for (topic, partition), lag in sorted(positions.lags(connection).items())]),
     ]  # fmt: skip
     sources = (source for feature in installed() for source in feature.metrics())
     metrics.extend(metric for source in sources for metric in source(connection))

@@ -169,6 +169,26 @@ def note_read(connection: Connection, places: Collection[LogPartition], until: i
         connection.execute(update(POSITIONS).where(*here, POSITIONS.c.log == place.log).values(read_until=until))
 
 
+def note_ends(connection: Connection, ends: Mapping[LogPartition, int]) -> None:
+    """Note the offsets at which the logs of these places ended a moment ago."""
+    for place, end in sorted(ends.items()):
+        here = POSITIONS.c.topic == place.topic, POSITIONS.c.partition == place.partition
+        connection.execute(update(POSITIONS).where(*here, POSITIONS.c.log == place.log).values(log_end=end))
+
+
+def lags(connection: Connection) -> dict[tuple[str, int], int]:
+    """Return how many records of each topic and partition the ledger does not have yet, by what bridges noted last.
+
+    Partitions that no bridge reads now are left out: nobody knows where they end.
+    """
+    read = POSITIONS.join(READERS, (READERS.c.name == POSITIONS.c.reader) & (READERS.c.lease_until > now_ms()))
+    query = select(POSITIONS.c.topic, POSITIONS.c.partition, POSITIONS.c.log_end - POSITIONS.c.next).select_from(read)
+    return {
+        (topic, partition): max(0, lag)
+        for topic, partition, lag in connection.execute(query.where(POSITIONS.c.log_end.is_not(None)))
+    }
+
+
 def read_until() -> Any:
     """Return a query for the time (ms) until which all records of all places are read; NULL without a place."""
     return select(func.min(func.coalesce(POSITIONS.c.read_until, 0))).scalar_subquery()
@@ -217,6 +237,7 @@ _MOVE = (
         next=bindparam("to_next", type_=BigInteger),
         fingerprints=bindparam("to_fingerprints", type_=Text),
         back_from=case((POSITIONS.c.log == bindparam("of_log", type_=String), POSITIONS.c.back_from)),
+        log_end=case((POSITIONS.c.log == bindparam("of_log", type_=String), POSITIONS.c.log_end)),
     )
     .returning(POSITIONS.c.next)
 )
@@ -234,7 +255,8 @@ _MOVE_SEVERAL = text("""
         ORDER BY topic COLLATE "C", partition FOR UPDATE OF positions
     )
     UPDATE positions SET log = given.log, next = given.next, fingerprints = given.fingerprints,
-        back_from = CASE WHEN positions.log = given.log THEN positions.back_from END
+        back_from = CASE WHEN positions.log = given.log THEN positions.back_from END,
+        log_end = CASE WHEN positions.log = given.log THEN positions.log_end END
     FROM held JOIN given USING (topic, partition)
     WHERE positions.topic = held.topic AND positions.partition = held.partition
         AND CASE WHEN positions.log = given.log THEN positions.next ELSE 0 END = given.expected

@@ -54,6 +54,7 @@ _CONSUMER = {
 _CLOSE_MS = 5_000
 _LAST_COMMIT_MS = 1_000
 NOTE_EVERY = 30.0  # seconds between notes of the time until which all is read
+NOTE_LAG_EVERY = 5.0  # and of the offsets at which the logs end
 _ENDS_MS = 1_000  # that a broker has to tell where its logs end
 
 
@@ -80,7 +81,8 @@ class Partitions:
         self._ask_at = self._looked_at = self._gives_way_until = float("-inf")
         self._ends: dict[LogPartition, int] = {}  # of the logs, a while ago: the ledger is told when they are reached
         self._ended_at = 0  # when they ended there, by the ledger's clock (ms)
-        self._ends_asked_at = clock.monotonic()
+        self._ends_asked_at = self._lag_noted_at = clock.monotonic()
+        self._noted: dict[LogPartition, int] = {}  # where the logs end, as the ledger was told last
         self._opened_at: float | None = None
         self._round = 0.0  # seconds, of the longest of late
 
@@ -99,6 +101,7 @@ class Partitions:
             self._compare_committed()
         if self._consumer is not None:
             self._note(now)
+            self._note_lag(now)
         return self._consumer
 
     def unread(self, polled: Mapping[Any, Sequence[Any]], silent: bool) -> dict[Any, Sequence[Any]]:
@@ -218,6 +221,27 @@ class Partitions:
             if read:
                 self._ledger.note_read(read, self._ended_at)
                 self._ends = {place: end for place, end in self._ends.items() if place not in read}
+
+    def _note_lag(self, now: float) -> None:
+        """Note in the ledger where the logs end, now and then. All that was polled so far is written."""
+        if now - self._lag_noted_at < NOTE_LAG_EVERY:
+            return
+        self._lag_noted_at = now
+        with suppress(KafkaError):  # then it is noted later
+            paused = self._consumer.paused()  # nothing is fetched of them, and fetches tell of the others
+            asked = self._consumer.end_offsets(sorted(paused), _ENDS_MS) if paused else {}
+            ends = {}
+            for place in self._mine:
+                partition = _partition(place)
+                end = asked.get(partition, self._consumer.highwater(partition))
+                read = self._consumer.position(partition, timeout_ms=0)
+                if end is not None and read is not None:
+                    # It is ahead where a transaction's mark follows, and behind where it reads a record again.
+                    following = self._at[place].next
+                    ends[place] = following + max(0, end - max(read, following))
+            if new := dict(ends.items() - self._noted.items()):
+                self._ledger.note_ends(new)
+                self._noted |= new
 
     def _look(self) -> frozenset[LogPartition]:
         """Return all places there are. A topic that is made anew has another id, and so other places."""
@@ -357,7 +381,7 @@ class Partitions:
         self._consumer.seek(partition, at.next)
 
     def _release(self) -> None:
-        consumer, self._consumer, self._ends = self._consumer, None, {}
+        consumer, self._consumer, self._ends, self._noted = self._consumer, None, {}, {}
         if consumer is not None:
             _close(consumer)
 
