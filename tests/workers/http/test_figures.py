@@ -131,5 +131,5 @@ def test_the_set_is_closed(alone: Gateway):
         "headrace_jobs_leased", "headrace_jobs_waiting", "headrace_jobs_parked", "headrace_jobs_held",
         "headrace_jobs_ended_total", "headrace_outbox_rows", "headrace_outbox_set_aside_rows",
         "headrace_outbox_oldest_seconds", "headrace_dead_letters", "headrace_ledger_metrics_age_seconds",
-        "headrace_consumer_lag",
+        "headrace_consumer_lag", "headrace_workers", "headrace_workers_wanted",
     }  # fmt: skip

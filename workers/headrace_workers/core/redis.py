@@ -1,8 +1,8 @@
 """Redis: a client that gives up soon, the names of a deployment's keys, and the queues that a worker listens to."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import redis
 from redis.backoff import NoBackoff
@@ -63,6 +63,43 @@ class RedisNames:
     def listens(self, queue: str) -> str:
         """Return the key that is there while a worker listens to a queue."""
         return f"{self.prefix}listens:{queue}"
+
+    @property
+    def workers(self) -> str:
+        """Return the sorted set of the workers that live, by the time until which each does."""
+        return f"{self.prefix}workers"
+
+
+def tell_alive(client: redis.Redis, names: RedisNames, worker: str, slots: Mapping[str, int], keep: float) -> None:
+    """Tell for `keep` seconds that a worker lives, which runs so many claims of each queue side by side.
+
+    Times are Redis' own, since no two hosts have the same.
+    """
+    seconds, microseconds = client.time()
+    until = seconds + microseconds / 1e6 + keep
+    if slots:
+        client.zadd(names.workers, {f"{queue} {count} {worker}": until for queue, count in slots.items()})
+
+
+def tell_gone(client: redis.Redis, names: RedisNames, worker: str, slots: Mapping[str, int]) -> None:
+    """Tell that a worker ends."""
+    if slots:
+        client.zrem(names.workers, *(f"{queue} {count} {worker}" for queue, count in slots.items()))
+
+
+def live_workers(client: redis.Redis, names: RedisNames) -> dict[str, list[int]] | None:
+    """Return how many claims each living worker of a queue runs side by side; None when Redis does not answer."""
+    try:
+        seconds, _ = client.time()
+        client.zremrangebyscore(names.workers, "-inf", seconds)
+        members: Any = client.zrange(names.workers, 0, -1)
+    except REDIS_ERRORS:
+        return None
+    found: dict[str, list[int]] = {}
+    for member in members:
+        queue, slots, _ = member.decode().split(" ", 2)
+        found.setdefault(queue, []).append(int(slots))
+    return found
 
 
 def live_queues(client: redis.Redis, names: RedisNames, queues: Collection[str]) -> frozenset[str] | None:

@@ -14,7 +14,7 @@ from headrace_workers.core.ledger.ledger import Fact, Ledger
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.progress import Progress
-from headrace_workers.core.redis import HINT_SECONDS, RedisNames, live_queues, redis_client
+from headrace_workers.core.redis import HINT_SECONDS, RedisNames, live_queues, live_workers, redis_client
 from headrace_workers.features.generation.model_health import KnownBreakers
 from headrace_workers.models.registry import Registry
 from headrace_workers.runtime.bridge.bridge import Bridge, Duty, WakeUps
@@ -135,7 +135,12 @@ def _metrics(shared: _Shared) -> FeatureDuty:
     lease = DutyLease(
         Duty.METRICS, ledger=shared.ledger, bridge=shared.name, clock=shared.clock, seconds=metrics.LEASE_SECONDS
     )
-    return metrics.MetricsDuty(ledger=shared.ledger, lease=lease, clock=shared.clock)
+    return metrics.MetricsDuty(
+        ledger=shared.ledger,
+        lease=lease,
+        clock=shared.clock,
+        workers=partial(live_workers, redis_client(shared.settings.redis), RedisNames(shared.settings.kafka.prefix)),
+    )
 
 
 def _listener(

@@ -1,5 +1,7 @@
 """A look at the ledger counts what is there; what a look wrote down is what the next one and all gateways read."""
 
+import json
+
 import pytest
 from sqlalchemy import update
 from tests.workers.core.ledger.test_complete import dies, ends
@@ -20,9 +22,12 @@ def settled(monkeypatch):
     monkeypatch.setattr(metrics, "_SETTLED_MS", -1_000)
 
 
-def values(ledger, state=None):
+def values(ledger, state=None, workers=None):
     """The samples of a look, by name and labels."""
-    seen = ledger.of(LedgerMetrics).look(state or {})
+    return samples(ledger.of(LedgerMetrics).look(state or {}, workers))
+
+
+def samples(seen):
     return {
         (sample.name.removeprefix("headrace_"), *sample.labels.values()): sample.value
         for metric in seen.metrics for sample in metric.samples
@@ -45,7 +50,7 @@ def test_steps_are_counted_by_queue_lane_and_state(ledger, job, claim):
     assert [found[f"jobs_{state}", "q", "batch"] for state in ("ready", "leased", "waiting", "parked")] == [2, 1, 1, 1]
     assert found["jobs_ready", "z", "interactive"] == 1
     assert found["jobs_held", "generate", "person"] == 1
-    assert ("jobs_leased", "z", "interactive") not in found
+    assert found["jobs_leased", "z", "interactive"] == found["jobs_ready", "z", "batch"] == 0
 
 
 def test_the_oldest_ready_step_counts_and_not_the_next_one(ledger, job):
@@ -148,5 +153,53 @@ def test_a_look_that_was_written_down_is_read_as_it_was(ledger, job):
     assert [(one.name, one.type, one.documentation, one.samples) for one in last.metrics] == [
         (one.name, one.type, one.documentation, one.samples) for one in seen.metrics
     ]
-    assert last.state == seen.state
+    assert last.state == json.loads(json.dumps(seen.state))
     assert 0 <= last.age_ms < 60_000
+
+
+def test_workers_are_counted_by_what_they_do(ledger, job, claim):
+    ledger.ingest([job(), job()])
+    begin(ledger, claim, "one")
+    begin(ledger, claim, "one")
+    found = values(ledger, workers={"q": [1, 1, 1], "idle": [1]})
+    assert (found["workers", "q", "busy"], found["workers", "q", "idle"]) == (1, 2)
+    assert (found["workers", "idle", "busy"], found["workers", "idle", "idle"]) == (0, 1)
+
+
+def test_wanted_workers_follow_from_what_is_ready_and_from_the_rate_that_was_learnt(ledger, job, claim, monkeypatch):
+    """Steps that ran together took their time once."""
+    store = ledger.of(LedgerMetrics)
+    first = store.look({}, {"q": [1]})
+    first.state["ended"]["until"] -= 60_000
+    done, ready = [job(tokens=100) for _ in range(4)], [job(tokens=1_000) for _ in range(9)]
+    ledger.ingest(done)
+    begun = ledger.start(claim(limit=4).id, worker="w", lease_ms=60_000)
+    assert ledger.complete(
+        begun.claim_id, [ends(each.id, "headrace.result.v1") for each in done], ran_ms=1, quantum_ms=5_000
+    )
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(started_at=STEPS.c.ended_at - 10_000))
+    ledger.ingest(ready)
+    set_steps(ledger, *(each.id for each in ready), due=ledger.now() + 85_000)
+    assert samples(store.look(first.state, {"q": [1]}))["workers_wanted", "q"] == 8
+    second = store.look(first.state, {"q": [4, 4]})  # 40 tokens a second and slot: 9,000 in less than 30 s
+    assert samples(second)["workers_wanted", "q"] == 2
+    store.put(second)
+    last = store.last().state
+    assert samples(store.look(last))["workers_wanted", "q"] == 2  # the rate and the workers of before are known
+    set_steps(ledger, *(each.id for each in ready), state="done")
+    gone = store.look(last)
+    assert samples(gone)["workers_wanted", "q"] == 2  # for a while
+    later = ledger.now() / 1000 + 400
+    monkeypatch.setattr(metrics, "clock", lambda _: int(later * 1000))
+    assert samples(store.look(last, {}))["workers_wanted", "q"] == 0
+
+
+def test_a_queue_that_had_no_work_and_no_worker_for_a_day_is_forgotten(ledger, job, monkeypatch):
+    store = ledger.of(LedgerMetrics)
+    seen, hour = store.look({}, {"q": [1]}), 3_600_000
+    now = ledger.now()
+    monkeypatch.setattr(metrics, "clock", lambda _: now + 23 * hour)
+    assert ("workers_wanted", "q") in samples(store.look(seen.state, {}))
+    monkeypatch.setattr(metrics, "clock", lambda _: now + 25 * hour)
+    assert ("workers_wanted", "q") not in samples(store.look(seen.state, {}))

@@ -19,10 +19,10 @@ class Seconds:
         self.now, self.looks = 100.0, []
         store, real = ledger.of(LedgerMetrics), ledger.of(LedgerMetrics).look
 
-        def slow(state):
+        def slow(*seen):
             self.looks.append(self.now)
             self.now += look
-            return real(state)
+            return real(*seen)
 
         monkeypatch.setattr(store, "look", slow)
 

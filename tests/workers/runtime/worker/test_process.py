@@ -12,7 +12,7 @@ from tests.workers.worker_process import worker
 
 from headrace_schemas.job import Lane
 from headrace_workers.core.ledger.cancellation import Cancellation
-from headrace_workers.core.redis import PRIORITIES
+from headrace_workers.core.redis import PRIORITIES, live_workers
 from headrace_workers.core.sql.database import writing
 from headrace_workers.core.tables import JOBS
 from headrace_workers.runtime.wire.celery_app import create_app, queue_of
@@ -38,6 +38,9 @@ def test_one_worker_of_all_roles_takes_jobs_to_their_end(ledger, tasks, redis_se
 
     with worker(tmp_path, redis_server, "all"):
         eventually(ended)
+        alive = live_workers(tasks._redis, NAMES)
+    assert {alive["model.echo"][0] > 0, *map(len, alive.values())} == {1}
+    assert alive["deliver"][0] > alive["judge"][0]  # deliveries wait for others' servers, side by side
     assert {r.id: r.terminal_type for r in ledger.read(select(JOBS.c.id, JOBS.c.terminal_type))} == dict.fromkeys(
         ids, "headrace.result.v1"
     )

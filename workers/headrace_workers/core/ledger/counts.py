@@ -240,6 +240,43 @@ def ends_between(connection: Connection, after: int, until: int) -> Counter[tupl
     return Counter({(state, kind): jobs for state, kind, jobs in connection.execute(query)})
 
 
+class WorkDone(NamedTuple):
+    """Steps of a queue that ended with their jobs: their rough cost in tokens, and the seconds that workers ran them.
+    Steps that ran together count their seconds once.
+    """
+
+    tokens: int
+    seconds: float
+
+
+def work_done_between(connection: Connection, after: int, until: int, most: int) -> dict[str, WorkDone]:
+    """Return the work of jobs that ended after a time and until another (ms), by queue: of the last `most` jobs."""
+    last = (
+        select(JOBS.c.id)
+        .where(JOBS.c.ended_at > after, JOBS.c.ended_at <= until)
+        .order_by(JOBS.c.ended_at.desc())
+        .limit(most)
+    )
+    groups = (
+        select(
+            STEPS.c.queue,
+            func.sum(STEPS.c.tokens).label("tokens"),
+            (func.max(STEPS.c.ended_at) - STEPS.c.started_at).label("ms"),
+        )
+        .where(STEPS.c.job_id.in_(last), STEPS.c.state == "done", STEPS.c.started_at.is_not(None))
+        .group_by(STEPS.c.queue, STEPS.c.started_at)
+        .subquery()
+    )
+    query = select(groups.c.queue, func.sum(groups.c.tokens), func.sum(groups.c.ms)).group_by(groups.c.queue)
+    return {queue: WorkDone(int(tokens), float(ms) / 1000) for queue, tokens, ms in connection.execute(query)}
+
+
+def busy_workers(connection: Connection) -> dict[str, int]:
+    """Return how many workers run steps of each queue."""
+    query = select(CLAIMS.c.queue, func.count(CLAIMS.c.worker.distinct())).where(CLAIMS.c.started_at.is_not(None))
+    return {queue: int(workers) for queue, workers in connection.execute(query.group_by(CLAIMS.c.queue))}
+
+
 def unreplayed_dead_letters(connection: Connection) -> int:
     """Return how many dead letters nobody has replayed."""
     letters = select(func.count()).select_from(DEAD_LETTERS).where(DEAD_LETTERS.c.replayed_at.is_(None))

@@ -6,7 +6,7 @@ goes on from, such as counters of jobs that may have been deleted since.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -16,12 +16,14 @@ from sqlalchemy import Connection, select
 
 from headrace_workers.core.feature import installed
 from headrace_workers.core.ledger import counts, positions
+from headrace_workers.core.ledger.worker_counts import ScaledQueue, Workers, scaled_queues
 from headrace_workers.core.sql.database import clock, insert, now_ms
 from headrace_workers.core.sql.store import LedgerStore, reads, volatile
 from headrace_workers.core.tables import METRICS, NEVER
 
 _WHAT: Final = "ledger"
 _SETTLED_MS: Final = 5_000  # a job that ended so long ago is committed, whatever its transaction did besides
+_LEARNT_FROM: Final = 500  # jobs of one look, from which the rates of workers are learnt
 _LANES: Final = ("interactive", "batch")
 _PLACE: Final = ("queue", "lane")
 
@@ -43,13 +45,23 @@ class Snapshot(NamedTuple):
     age_ms: int
 
 
-def look(connection: Connection, state: State) -> Seen:
-    """Return the metrics of the ledger now, and the state that follows from that of the look before ({}: none)."""
+def look(connection: Connection, state: State, workers: Workers | None = None) -> Seen:
+    """Return the metrics of the ledger now, and the state that follows from that of the look before ({}: none).
+
+    `workers` has for each queue its living workers, each as the number of claims that it runs side by side; None if
+    they are not known: those of before count.
+    """
     now = clock(connection)
-    ended = _ended(connection, state.get("ended"), now - _SETTLED_MS)
+    until = now - _SETTLED_MS
+    work, busy = counts.ready_work(connection), counts.busy_workers(connection)
+    after = min(state["ended"]["until"], until) if "ended" in state else until
+    done = counts.work_done_between(connection, after, until, _LEARNT_FROM)
+    queues = scaled_queues(state.get("queues", {}), now / 1000, work, busy, done, workers)
+    ended = _ended(connection, state.get("ended"), after, until)
     metrics = [
-        *_ready(counts.ready_work(connection), now),
-        *_delayed(connection),
+        *_ready(work, now, queues),
+        *_delayed(connection, queues),
+        *_workers(queues),
         _held(connection),
         counter("headrace_jobs_ended", "Jobs that ended, since their metrics were first looked at.", ("state", "kind"),
                 ended["jobs"]),
@@ -62,11 +74,11 @@ def look(connection: Connection, state: State) -> Seen:
     ]  # fmt: skip
     sources = (source for feature in installed() for source in feature.metrics())
     metrics.extend(metric for source in sources for metric in source(connection))
-    return Seen(metrics, {"ended": ended})
+    return Seen(metrics, {"ended": ended, "queues": queues})
 
 
-def _ready(work: Sequence[counts.ReadyWork], now: int) -> Iterable[Metric]:
-    ready, oldest, due = Counter[tuple[str, int]](), dict[tuple[str, int], int](), dict[str, int]()
+def _ready(work: Sequence[counts.ReadyWork], now: int, queues: Iterable[str]) -> Iterable[Metric]:
+    ready, oldest, due = _none_in(queues), dict[tuple[str, int], int](), dict[str, int]()
     for row in work:
         place = row.queue, row.lane
         ready[place] += row.steps
@@ -76,7 +88,7 @@ def _ready(work: Sequence[counts.ReadyWork], now: int) -> Iterable[Metric]:
     yield _by_place(
         "headrace_jobs_oldest_ready_seconds",
         "Time for which the oldest job in a queue has been ready.",
-        {place: max(0, now - at) / 1000 for place, at in oldest.items()},
+        {place: max(0, now - oldest.get(place, now)) / 1000 for place in ready},
     )
     yield gauge(
         "headrace_deadline_slack_seconds",
@@ -86,12 +98,35 @@ def _ready(work: Sequence[counts.ReadyWork], now: int) -> Iterable[Metric]:
     )
 
 
-def _delayed(connection: Connection) -> Iterable[Metric]:
+def _delayed(connection: Connection, queues: Iterable[str]) -> Iterable[Metric]:
     delayed = counts.delayed_steps(connection)
-    yield _by_place("headrace_jobs_leased", "Jobs that workers have in hand.", delayed["leased"])
-    yield _by_place("headrace_jobs_waiting", "Jobs that wait for their next attempt.", delayed["waiting"])
-    yield _by_place(
-        "headrace_jobs_parked", "Jobs that wait for the answer of an equal job that runs.", delayed["parked"]
+    meanings = {
+        "leased": "Jobs that workers have in hand.",
+        "waiting": "Jobs that wait for their next attempt.",
+        "parked": "Jobs that wait for the answer of an equal job that runs.",
+    }
+    for name, meaning in meanings.items():
+        yield _by_place(f"headrace_jobs_{name}", meaning, {**_none_in(queues), **delayed[name]})
+
+
+def _none_in(queues: Iterable[str]) -> Counter[tuple[str, int]]:
+    """Return 0 for both lanes of each queue: a series that ends looks like one that was lost."""
+    return Counter({(queue, lane): 0 for queue in queues for lane in range(len(_LANES))})
+
+
+def _workers(queues: Mapping[str, ScaledQueue]) -> Iterable[Metric]:
+    yield gauge(
+        "headrace_workers",
+        "Workers that live, by what they do now.",
+        ("queue", "state"),
+        [[name, state, number] for name, queue in sorted(queues.items())
+         for state, number in (("busy", min(queue.busy, queue.workers)), ("idle", max(0, queue.workers - queue.busy)))],
+    )  # fmt: skip
+    yield gauge(
+        "headrace_workers_wanted",
+        "Workers that a queue needs to end what is ready in time.",
+        ("queue",),
+        [[name, queue.wanted] for name, queue in sorted(queues.items())],
     )
 
 
@@ -105,16 +140,14 @@ def _held(connection: Connection) -> Metric:
     )  # fmt: skip
 
 
-def _ended(connection: Connection, before: State | None, until: int) -> State:
+def _ended(connection: Connection, before: State | None, after: int, until: int) -> State:
     """Return the counts of jobs that ended until this time (ms), which go on from those before.
 
     If the database's clock is set back, jobs that ended in the repeated time are counted twice; else none would be
     counted until the clock is where it was.
     """
-    if before is None:
-        return {"until": until, "jobs": []}
-    found = Counter({(state, kind): jobs for state, kind, jobs in before["jobs"]})
-    found += counts.ends_between(connection, min(before["until"], until), until)
+    found = Counter({(state, kind): jobs for state, kind, jobs in before["jobs"]} if before else {})
+    found += counts.ends_between(connection, after, until)
     return {"until": until, "jobs": [[*key, jobs] for key, jobs in sorted(found.items())]}
 
 

@@ -1,6 +1,6 @@
 """The duty of metrics: one bridge at a time looks at the ledger every few seconds, and writes down what it sees."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from headrace_workers.core.clock import Clock
@@ -15,12 +15,22 @@ _SHARE: Final = 0.01  # of the time at most that looks may take: at a million re
 
 
 class MetricsDuty:
-    """The metrics of a ledger. Belongs to the thread that calls `take_turn`."""
+    """The metrics of a ledger. Belongs to the thread that calls `take_turn`. `workers` returns the workers that live
+    (core/redis.py).
+    """
 
     receivers: Mapping[Hint, HintReceiver] = {}
 
-    def __init__(self, *, ledger: Ledger, lease: DutyLease, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        lease: DutyLease,
+        clock: Clock,
+        workers: Callable[[], Mapping[str, list[int]] | None] = lambda: None,
+    ) -> None:
         self._metrics = ledger.of(LedgerMetrics)
+        self._workers = workers
         self._lease = lease
         self._clock = clock
         self._next_at = float("-inf")
@@ -35,7 +45,7 @@ class MetricsDuty:
         """Look, and write down what is seen. Unavailable."""
         began = self._clock.monotonic()
         before = self._metrics.last()
-        self._metrics.put(self._metrics.look(before.state if before else {}))
+        self._metrics.put(self._metrics.look(before.state if before else {}, self._workers()))
         now = self._clock.monotonic()
         self._next_at = now + (now - began) / _SHARE
 

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
@@ -23,7 +23,7 @@ from kombu.entity import Queue
 from headrace_workers.core.log import Action
 from headrace_workers.core.outage import REDIS_ERRORS, awaited
 from headrace_workers.core.progress import Loop
-from headrace_workers.core.redis import RedisNames
+from headrace_workers.core.redis import RedisNames, tell_alive, tell_gone
 
 # Celery's consumer, which outlives its connections to Redis, and tells of its progress.
 #
@@ -257,8 +257,8 @@ class IoRuns:
                 self._threads.discard(threading.current_thread())
 
 
-# Hint over Redis of the queues that have a worker, so that people know what to start, and bridges what no worker does.
-# It is read in core/redis.py.
+# Hint over Redis of the queues that have a worker, so that people know what to start, and bridges what no worker does;
+# and of how many workers each has, for metrics. Both are read in core/redis.py.
 #
 # A key a queue, which any worker of that queue puts off the end of. Workers that were killed put off nothing, and it
 # ends by itself; so does that of workers that were stopped, since another may still listen to the same queue.
@@ -268,23 +268,26 @@ KEEP_SECONDS: Final = 15.0  # three beats: one may come late, and one may be los
 
 
 class Presence:
-    """Shows, while its body runs, that a worker listens to these queues. Redis may come and go meanwhile."""
+    """Shows, while its body runs, that a worker listens to these queues, and how many claims of each it runs side by
+    side. Redis may come and go meanwhile.
+    """
 
     def __init__(
         self,
         client: redis.Redis,
         names: RedisNames,
-        queues: Callable[[], Sequence[str]],
+        queues: Callable[[], Mapping[str, int]],
         loop: Loop,
         *,
+        worker: str,
         beat: float = BEAT_SECONDS,
         keep: float = KEEP_SECONDS,
     ) -> None:
         self._redis = client
         self._names, self._queues = names, queues
         self._progress = loop
-        self._beat = beat
-        self._keep_ms = int(keep * 1000)
+        self._worker = worker
+        self._beat, self._keep = beat, keep
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="presence", daemon=True)
 
@@ -298,14 +301,22 @@ class Presence:
         self._stop.set()
 
     def _loop(self) -> None:
+        told: Mapping[str, int] = {}
         while True:
             try:
+                queues = self._queues()
                 pipeline = self._redis.pipeline(transaction=False)
-                for queue in self._queues():
-                    pipeline.set(self._names.listens(queue), b"", px=self._keep_ms)
+                for queue in queues:
+                    pipeline.set(self._names.listens(queue), b"", px=int(self._keep * 1000))
                 pipeline.execute()
+                if gone := dict(told.items() - queues.items()):
+                    tell_gone(self._redis, self._names, self._worker, gone)
+                tell_alive(self._redis, self._names, self._worker, queues, self._keep)
+                told = queues
                 self._progress.beat()
             except REDIS_ERRORS as error:
                 self._progress.beat(awaited(error))
             if self._stop.wait(self._beat):
-                return
+                break
+        with suppress(*REDIS_ERRORS):  # then it ends by itself
+            tell_gone(self._redis, self._names, self._worker, told)

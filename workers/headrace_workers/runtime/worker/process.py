@@ -144,9 +144,9 @@ class _Process:
             hands.runner.complain(_FOREIGN)
 
     @property
-    def remote_queues(self) -> list[str]:
-        """Return the queues of the models on other machines that this process asks."""
-        return [] if self.models is None else self.models.queues
+    def remote_queues(self) -> dict[str, int]:
+        """Return the queues of the models on other machines that this process asks, with its calls side by side."""
+        return {} if self.models is None else self.models.queues
 
     def leave(self, **_: Any) -> None:
         """Prepare for the end of this process and its forks."""
@@ -224,10 +224,16 @@ def run_worker(
                 options=INTERACTIVE_ONLY,
             ),
         )
+    count = concurrency or at_once or parallel
+    slots = {queue: io_concurrency.get(queue, count) for queue in queues}
     with Presence(
-        redis_client(settings.redis), names, lambda: [*queues, *process.remote_queues], progress.loop("presence")
+        redis_client(settings.redis),
+        names,
+        lambda: slots | process.remote_queues,
+        progress.loop("presence"),
+        worker=process_name("worker"),
     ):
-        code = _serve(app, roles, concurrency or at_once or parallel)
+        code = _serve(app, roles, count)
     process.close()
     if not stopping.is_set():
         log("worker", logging.ERROR, Action.STOPPED, "Celery ended by itself: this process ends, to be started again")

@@ -57,9 +57,9 @@ class RemoteModels(KeepsGoing):
         self._failed: dict[str, tuple[RemoteEntry, float]] = {}
 
     @property
-    def queues(self) -> list[str]:
-        """Return the queues that are listened to."""
-        return [model_queue(alias) for alias in list(self._held)]
+    def queues(self) -> dict[str, int]:
+        """Return the queues that are listened to, with how many calls of each are made side by side."""
+        return {model_queue(alias): entry.open_calls for alias, (entry, _) in list(self._held.items())}
 
     def stop(self, seconds: float | None = None) -> None:
         """Take no more work. Running calls go on."""
