@@ -49,6 +49,7 @@ NAMES = (
     "structured",
     "fidelity",
     "remote",
+    "scaling",
     "lookup-large",
 )
 LARGE = frozenset({"lookup-large"})  # run when they are named: they take much memory
