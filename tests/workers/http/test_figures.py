@@ -132,4 +132,6 @@ def test_the_set_is_closed(alone: Gateway):
         "headrace_jobs_ended_total", "headrace_outbox_rows", "headrace_outbox_set_aside_rows",
         "headrace_outbox_oldest_seconds", "headrace_dead_letters", "headrace_ledger_metrics_age_seconds",
         "headrace_consumer_lag", "headrace_workers", "headrace_workers_wanted",
+        "headrace_tokens_total", "headrace_cost_total", "headrace_batch_lines", "headrace_webhook_deliveries_total",
+        "headrace_breaker_state",
     }  # fmt: skip

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from headrace_workers.core.admission import AdmissionCheck, AdmissionParts, Resolver
     from headrace_workers.core.environment import Variables
+    from headrace_workers.core.ledger.end_counters import EndCounter
     from headrace_workers.core.ledger.event_units import UnitsOf
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.ledger.ledger import Ledger
@@ -89,7 +90,8 @@ class Feature:
     `module:function` by the words of its call, such as `keys create`; `groups` has the help of each group of commands.
     `checks` returns what `headrace doctor` looks at.
     `status` returns functions that read, from a ledger, a `StatusPart` that `headrace status` shows. `metrics` returns
-    functions that read, by a connection of the ledger, Prometheus metrics that `/metrics` shows.
+    functions that read, by a connection of the ledger, Prometheus metrics that `/metrics` shows. `end_counters` returns
+    counters of what ended for it (core/ledger/end_counters.py).
 
     Events. `events` returns the event types that the feature adds to the contract.
 
@@ -125,6 +127,7 @@ class Feature:
     hooks: Callable[[], "Hooks"] | None = None
     status: Callable[[], Sequence[Callable[[Any], Any]]] = _empty
     metrics: Callable[[], Sequence[Callable[[Any], Any]]] = _empty
+    end_counters: Callable[[], "Sequence[EndCounter]"] = _empty
     tables: Callable[[], Sequence["Table"]] = _empty
     change_kinds: Mapping[str, str] = field(default_factory=dict)
     job_check: Callable[[], "AdmissionCheck"] | None = None

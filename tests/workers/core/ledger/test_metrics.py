@@ -95,9 +95,9 @@ def test_ends_are_counted_once_over_looks_also_when_the_jobs_are_deleted(ledger,
     end(ledger, begin(ledger, claim), ends(jobs[0].id, "headrace.result.v1"))
     end(ledger, begin(ledger, claim), dies(jobs[1].id))
     ledger.cancel(Cancellation(jobs[2].id, "a", ""))
-    first.state["ended"]["until"] -= 60_000  # it was looked a minute ago
+    first.state["until"] -= 60_000  # it was looked a minute ago
     second = store.look(first.state)
-    assert {tuple(row[:2]): row[2] for row in second.state["ended"]["jobs"]} == {
+    assert {tuple(row[:2]): row[2] for row in second.state["sums"]["headrace_jobs_ended"]} == {
         ("done", "generation"): 1, ("dead", "generation"): 1, ("cancelled", "generation"): 1
     }  # fmt: skip
     with writing(ledger.engine) as tx:
@@ -107,7 +107,9 @@ def test_ends_are_counted_once_over_looks_also_when_the_jobs_are_deleted(ledger,
 
 def test_a_clock_that_is_set_back_stops_no_counter_and_makes_no_age_negative(ledger, job, claim, monkeypatch):
     store, hour = ledger.of(LedgerMetrics), 3_600_000
-    store.put(metrics.Seen([], {"ended": {"until": ledger.now() + hour, "jobs": [["done", "generation", 5]]}}))
+    store.put(
+        metrics.Seen([], {"until": ledger.now() + hour, "sums": {"headrace_jobs_ended": [["done", "generation", 5]]}})
+    )
     with writing(ledger.engine) as tx:
         tx.execute(update(METRICS).values(at=METRICS.c.at + hour))
     assert store.last().age_ms == 0
@@ -116,7 +118,7 @@ def test_a_clock_that_is_set_back_stops_no_counter_and_makes_no_age_negative(led
     ledger.ingest([new])
     end(ledger, begin(ledger, claim), ends(new.id, "headrace.result.v1"))
     with writing(ledger.engine) as tx:
-        tx.execute(update(JOBS).values(ended_at=seen.state["ended"]["until"] + 1))
+        tx.execute(update(JOBS).values(ended_at=seen.state["until"] + 1))
     monkeypatch.setattr(metrics, "_SETTLED_MS", -60_000)
     assert values(ledger, seen.state)["jobs_ended_total", "done", "generation"] == 6
 
@@ -170,7 +172,7 @@ def test_wanted_workers_follow_from_what_is_ready_and_from_the_rate_that_was_lea
     """Steps that ran together took their time once."""
     store = ledger.of(LedgerMetrics)
     first = store.look({}, {"q": [1]})
-    first.state["ended"]["until"] -= 60_000
+    first.state["until"] -= 60_000
     done, ready = [job(tokens=100) for _ in range(4)], [job(tokens=1_000) for _ in range(9)]
     ledger.ingest(done)
     begun = ledger.start(claim(limit=4).id, worker="w", lease_ms=60_000)

@@ -233,7 +233,7 @@ def delayed_steps(connection: Connection) -> dict[str, Counter[QueueLane]]:
     }
 
 
-def ends_between(connection: Connection, after: int, until: int) -> Counter[tuple[str, str]]:
+def ends_between(connection: Connection, after: int, until: int) -> Counter[tuple[str, ...]]:
     """Return how many jobs ended after a time and until another (ms), by their state and kind."""
     ended = JOBS.c.ended_at > after, JOBS.c.ended_at <= until, JOBS.c.subject.is_(None)
     query = select(JOBS.c.state, JOBS.c.kind, func.count()).where(*ended).group_by(JOBS.c.state, JOBS.c.kind)

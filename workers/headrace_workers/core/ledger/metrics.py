@@ -16,6 +16,7 @@ from sqlalchemy import Connection, select
 
 from headrace_workers.core.feature import installed
 from headrace_workers.core.ledger import counts, positions
+from headrace_workers.core.ledger.end_counters import added, all_end_counters
 from headrace_workers.core.ledger.worker_counts import ScaledQueue, Workers, scaled_queues
 from headrace_workers.core.sql.database import clock, insert, now_ms
 from headrace_workers.core.sql.store import LedgerStore, reads, volatile
@@ -54,17 +55,18 @@ def look(connection: Connection, state: State, workers: Workers | None = None) -
     now = clock(connection)
     until = now - _SETTLED_MS
     work, busy = counts.ready_work(connection), counts.busy_workers(connection)
-    after = min(state["ended"]["until"], until) if "ended" in state else until
+    # If the database's clock is set back, jobs that ended in the repeated time are counted twice; else none would be
+    # counted until the clock is where it was.
+    after = min(state.get("until", until), until)
     done = counts.work_done_between(connection, after, until, _LEARNT_FROM)
     queues = scaled_queues(state.get("queues", {}), now / 1000, work, busy, done, workers)
-    ended = _ended(connection, state.get("ended"), after, until)
+    sums = added(connection, state.get("sums", {}), after, until)
     metrics = [
         *_ready(work, now, queues),
         *_delayed(connection, queues),
         *_workers(queues),
         _held(connection),
-        counter("headrace_jobs_ended", "Jobs that ended, since their metrics were first looked at.", ("state", "kind"),
-                ended["jobs"]),
+        *(counter(each.name, each.meaning, each.labels, sums[each.name]) for each in all_end_counters()),
         *_outbox(connection, now),
         gauge("headrace_dead_letters", "Dead letters that nobody has replayed.", (),
               [[counts.unreplayed_dead_letters(connection)]]),
@@ -74,7 +76,7 @@ def look(connection: Connection, state: State, workers: Workers | None = None) -
     ]  # fmt: skip
     sources = (source for feature in installed() for source in feature.metrics())
     metrics.extend(metric for source in sources for metric in source(connection))
-    return Seen(metrics, {"ended": ended, "queues": queues})
+    return Seen(metrics, {"until": until, "sums": sums, "queues": queues})
 
 
 def _ready(work: Sequence[counts.ReadyWork], now: int, queues: Iterable[str]) -> Iterable[Metric]:
@@ -138,17 +140,6 @@ def _held(connection: Connection) -> Metric:
         [[held.stage, "person" if held.needs_person else "service", held.held]
          for held in counts.held_steps(connection)],
     )  # fmt: skip
-
-
-def _ended(connection: Connection, before: State | None, after: int, until: int) -> State:
-    """Return the counts of jobs that ended until this time (ms), which go on from those before.
-
-    If the database's clock is set back, jobs that ended in the repeated time are counted twice; else none would be
-    counted until the clock is where it was.
-    """
-    found = Counter({(state, kind): jobs for state, kind, jobs in before["jobs"]} if before else {})
-    found += counts.ends_between(connection, after, until)
-    return {"until": until, "jobs": [[*key, jobs] for key, jobs in sorted(found.items())]}
 
 
 def _outbox(connection: Connection, now: int) -> Iterable[Metric]:

@@ -1,7 +1,7 @@
 """The batches feature: batches of jobs."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import ExtensionPoint, Feature, commands_in
 from headrace_workers.core.scopes import Scope
@@ -53,8 +53,15 @@ def _tables() -> "Sequence[Table]":
     return tables_in(tables)
 
 
+def _metrics() -> "Sequence[Callable[[Any], Any]]":
+    from headrace_workers.features.batches import metrics
+
+    return (metrics.lines,)
+
+
 FEATURE = Feature(
     name="batches",
+    metrics=_metrics,
     tables=_tables,
     routers=_routers,
     groups={"batch": "Submit files of many jobs as batches, watch them, read their results."},

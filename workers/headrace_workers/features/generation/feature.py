@@ -79,7 +79,7 @@ def _duty(bridge: "BridgeParts") -> "FeatureDuty":
 def _metrics() -> Sequence[Callable[[Any], Any]]:
     from headrace_workers.features.generation import metrics
 
-    return (metrics.unparsable_jobs,)
+    return (metrics.unparsable_jobs, metrics.breakers)
 
 
 def _checks() -> Sequence[Check]:

@@ -1,11 +1,16 @@
 """Generation's part of `/metrics`."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from sqlalchemy import Connection, func, select
 
+from headrace_workers.core.sql.database import clock
 from headrace_workers.core.tables import DEAD_LETTERS
+from headrace_workers.features.generation.store.breakers import all_of
+
+_STATES: Final = ("closed", "half_open", "open")
 
 
 def unparsable_jobs(connection: Connection) -> Iterator[Metric]:
@@ -21,4 +26,18 @@ def unparsable_jobs(connection: Connection) -> Iterator[Metric]:
     query = select(failure, func.count()).where(failure.is_not(None)).group_by(failure).order_by(failure)
     for name, jobs in connection.execute(query):
         found.add_metric((name,), jobs)
+    yield found
+
+
+def breakers(connection: Connection) -> Iterator[Metric]:
+    """Return the state of the breaker of each model that ever failed."""
+    found = GaugeMetricFamily(
+        "headrace_breaker_state",
+        "Whether the breaker of a model is in a state: 1 or 0. Only models that failed once have a breaker.",
+        labels=("model", "state"),
+    )
+    now = clock(connection)
+    for model, health in sorted(all_of(connection).items()):
+        for state in _STATES:
+            found.add_metric((model, state), health.breaker.state(now) == state)
     yield found

@@ -1,7 +1,7 @@
 """The spend feature: prices, what tenants use and what it costs, and budgets."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_workers.core.feature import Feature, commands_in
 from headrace_workers.core.scopes import Scope
@@ -48,8 +48,15 @@ def _tables() -> "Sequence[Table]":
     return tables_in(store)
 
 
+def _metrics() -> "Sequence[Callable[[Any], Any]]":
+    from headrace_workers.features.spend import metrics
+
+    return (metrics.usage,)
+
+
 FEATURE = Feature(
     name="spend",
+    metrics=_metrics,
     tables=_tables,
     routers=_routers,
     groups={"limits": "Limit the tokens and the money that tenants and keys may use."},

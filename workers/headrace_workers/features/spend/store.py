@@ -77,6 +77,13 @@ def used(connection: Connection, tenant: str, first: date, last: date) -> tuple[
     return rows, until
 
 
+def tokens_by_model(connection: Connection) -> list[tuple[str, int, int]]:
+    """Return the tokens read and written of all days and tenants, by the model that answered."""
+    sums = func.sum(USAGE.c.prompt_tokens), func.sum(USAGE.c.completion_tokens)
+    query = select(USAGE.c.model, *sums).where(USAGE.c.model != "").group_by(USAGE.c.model).order_by(USAGE.c.model)
+    return [(model, int(read), int(written)) for model, read, written in connection.execute(query)]
+
+
 def tenants_with_usage(connection: Connection, limit: int) -> list[str]:
     """Return so many tenants at most that have used something."""
     return list(connection.execute(select(USAGE.c.tenant).distinct().limit(limit)).scalars())
@@ -167,6 +174,16 @@ def spent(
         for row in connection.execute(query)
     ]
     return rows, accounted_until(connection)
+
+
+def known_cost_by_model(connection: Connection) -> list[tuple[str, str, int]]:
+    """Return model, currency and cost (micro-units) of all days and tenants, without the most that calls may have cost
+    whose cost is not known yet: it becomes less, and this sum never does.
+    """
+    key = SPEND_DAYS.c.model, SPEND_DAYS.c.currency
+    known = func.sum(SPEND_DAYS.c.amount - SPEND_DAYS.c.bound)
+    query = select(*key, known).where(SPEND_DAYS.c.currency != "").group_by(*key).order_by(*key)
+    return [(model, currency, int(amount)) for model, currency, amount in connection.execute(query)]
 
 
 class Spending(LedgerStore):

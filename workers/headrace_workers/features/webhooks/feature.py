@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # most processes do without it
     from headrace_schemas.budget import BudgetReached
     from headrace_workers.core.admission import AdmissionCheck, AdmissionParts
     from headrace_workers.core.environment import Variables
+    from headrace_workers.core.ledger.end_counters import EndCounter
     from headrace_workers.core.ledger.event_units import UnitsOf
     from headrace_workers.core.ledger.hooks import Hooks
     from headrace_workers.core.ledger.ledger import Ledger
@@ -95,8 +96,15 @@ def _tables() -> "Sequence[Table]":
     return tables_in(tables)
 
 
+def _end_counters() -> "Sequence[EndCounter]":
+    from headrace_workers.features.webhooks import metrics
+
+    return metrics.END_COUNTERS
+
+
 FEATURE = Feature(
     name="webhooks",
+    end_counters=_end_counters,
     tables=_tables,
     routers=_routers,
     groups={"webhooks": "Manage webhook endpoints and their deliveries."},

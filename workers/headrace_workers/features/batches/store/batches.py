@@ -117,6 +117,19 @@ def unfinished(connection: Connection) -> list[Row[Any]]:
     return list(connection.execute(select(BATCHES).where(IS_UNFINISHED).order_by(BATCHES.c.number)))
 
 
+def open_lines(connection: Connection) -> dict[str, int]:
+    """Return how many lines the batches that have not ended have, by their state."""
+    names = ("total", "taken", "completed", "failed")
+    sums = (func.coalesce(func.sum(BATCHES.c[name]), 0) for name in names)
+    total, taken, completed, failed = map(int, connection.execute(select(*sums).where(IS_UNFINISHED)).one())
+    return {
+        "waiting": max(0, total - taken),
+        "running": max(0, taken - completed - failed),
+        "completed": completed,
+        "failed": failed,
+    }
+
+
 def locked(connection: Connection, number: int) -> Row[Any] | None:
     """A batch, which nobody else changes until this transaction ends."""
     query = select(BATCHES).where(BATCHES.c.number == number)

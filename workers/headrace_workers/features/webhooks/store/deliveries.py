@@ -284,6 +284,13 @@ _STATES: Final[Mapping[State, str]] = {"pending": "active", "delivered": "done",
 _WORDS: Final = {word: state for state, word in _STATES.items()}
 
 
+def ends_between(connection: Connection, after: int, until: int) -> dict[tuple[str, ...], int]:
+    """Return how many deliveries ended after a time and until another (ms), by how they ended."""
+    ended = JOBS.c.ended_at > after, JOBS.c.ended_at <= until
+    query = select(JOBS.c.state, func.count()).join(DELIVERIES, DELIVERIES.c.id == JOBS.c.id).where(*ended)
+    return {(_WORDS.get(state, state),): count for state, count in connection.execute(query.group_by(JOBS.c.state))}
+
+
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
     """A delivery for people. Times are in ms; `next_at` is the time of the next attempt, if there is one."""
