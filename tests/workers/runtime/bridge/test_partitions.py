@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.topics import INBOUND
 from headrace_workers.core.ledger import positions
+from headrace_workers.core.ledger.ledger import Fact
 from headrace_workers.core.ledger.positions import Advance, LogPartition, Position, PositionsMoved
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.core.sql.database import reading, writing
@@ -152,8 +153,8 @@ def asked(ledger, monkeypatch):
 
 
 @pytest.fixture
-def bridge(ledger, time):
-    return Partitions(IN_MEMORY, ledger, "a", time)
+def bridge(request, ledger, time):
+    return Partitions(getattr(request, "param", IN_MEMORY), ledger, "a", time)
 
 
 @pytest.fixture
@@ -432,11 +433,38 @@ def test_positions_of_a_restored_ledger_are_sought_without_a_new_record(ledger, 
     assert set(has_read.sought.values()) == {1}
 
 
-def test_a_topic_that_was_made_anew_is_no_log_that_differs(ledger, broker, has_read, bridge):
+@pytest.mark.parametrize("bridge", [KAFKA], indirect=True, ids=[""])
+@pytest.mark.parametrize("lives", [True, False], ids=["the same bridge", "another bridge"])
+def test_a_topic_that_was_made_anew_is_reported_as_lost(ledger, broker, has_read, bridge, time, lives):
+    """Its cluster may be the same: so it is where the volume of a broker was removed."""
     broker.logs[NAMES[0]] = "log2"
-    with pytest.raises(PositionsMoved):
-        bridge.unread(fetched(raw(0, b"other")), False)
+    if lives:
+        with pytest.raises(PositionsMoved):
+            bridge.unread(fetched(raw(0, b"other")), False)
+    else:
+        bridge.close()
+        bridge = Partitions(KAFKA, ledger, "b", time)
     assert bridge.open().sought[NAMES[0], 0] == 0
+    (told,) = ledger.overview().incidents
+    assert told.subject == f"{NAMES[0]}-0"
+    assert "read up to offset 3, and matches up to 0" in told.reason
+    assert offsets(bridge.unread(fetched(raw(0, b"other")), False)) == [0]
+    assert not bridge.read_before(raw(0, b"other"))
+
+
+def test_a_broker_in_memory_makes_its_topics_anew_without_a_word(ledger, broker, has_read, bridge, time):
+    bridge.close()
+    broker.logs[NAMES[0]] = "log2"
+    assert Partitions(IN_MEMORY, ledger, "b", time).open().sought[NAMES[0], 0] == 0
+    assert ledger.overview().incidents == ()
+
+
+def test_a_move_to_another_cluster_on_purpose_loses_nothing(ledger, broker, has_read, bridge, time):
+    ledger.deployment.state(Fact.CLUSTER, "one")
+    bridge.close()
+    ledger.deployment.restate({Fact.CLUSTER: "two"})
+    broker.logs[NAMES[0]] = "log2"
+    assert Partitions(KAFKA, ledger, "b", time).open().sought[NAMES[0], 0] == 0
     assert ledger.overview().incidents == ()
 
 

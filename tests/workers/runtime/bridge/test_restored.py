@@ -1,5 +1,6 @@
 """Kafka to ledger where the ledger or the log was restored, as docs/how-to/back-up-and-restore.md says."""
 
+import re
 import shutil
 from contextlib import closing, suppress
 
@@ -14,7 +15,7 @@ from tests.workers.runtime.bridge.ingesting import done_with, keyed, states, unt
 from tests.workers.runtime.bridge.records import record
 from tests.workers.runtime.worker.running import answered, run_all, runner
 
-from headrace_producers.admin import ensure_topics
+from headrace_producers.admin import cluster_id, ensure_topics
 from headrace_schemas import Category, Topic
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.core.ledger.outcome import Dead
@@ -221,3 +222,33 @@ def test_a_restored_log_is_read_again_from_where_it_matches(ledger, durable_brok
     assert "read up to offset 8, and matches up to 3" in trouble.reason
     ingest.close()
     assert done_with(ledger, kafka, Topic.GENERATION) == 18
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_an_emptied_log_of_the_same_cluster_is_reported(ledger, durable_broker, ingests):
+    """As Compose's broker begins again after its volume was removed: its image always names the same cluster."""
+    kafka, log = durable_broker.settings(), durable_broker.folder / "kafka" / "log"
+    cluster = cluster_id(kafka)
+    ensure_topics(kafka, partitions=1)
+    ingest = ingests(kafka)
+    publish(kafka, 0, 1, 2)
+    until_back(ingest, lambda: taken(ledger, 0, 1, 2))
+    durable_broker.stop()
+    properties = (log / "meta.properties").read_text()
+    shutil.rmtree(log)
+    durable_broker.start()  # formats it, as another cluster
+    durable_broker.stop()
+    made = (log / "meta.properties").read_text()
+    same = re.search("cluster.id=.*", properties)
+    assert same is not None
+    (log / "meta.properties").write_text(re.sub("cluster.id=.*", same.group(), made))
+    durable_broker.start()
+    assert cluster_id(kafka) == cluster
+    ensure_topics(kafka, partitions=1)
+    publish(kafka, 3)
+    until_back(ingest, lambda: taken(ledger, 3))
+    (trouble,) = until_back(ingest, lambda: len(found := ledger.overview().incidents) == 1 and found)
+    assert trouble.subject == f"{kafka.topic(Topic.GENERATION)}-0"
+    assert "read up to offset 3, and matches up to 0" in trouble.reason
+    assert states(ledger).keys() == ids(0, 1, 2, 3)

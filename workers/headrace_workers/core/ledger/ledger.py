@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, select
+from sqlalchemy import Connection, Engine, Row, delete, select, update
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.ledger import (
@@ -46,7 +46,7 @@ from headrace_workers.core.sql.store import (
     single_volatile,
     volatile,
 )
-from headrace_workers.core.tables import DEPLOYMENT, IDENTITY, READERS
+from headrace_workers.core.tables import DEPLOYMENT, IDENTITY, POSITIONS, READERS
 
 
 class Fact(StrEnum):
@@ -104,6 +104,9 @@ class Deployment:
             if names := list(tx.execute(living).scalars()):
                 raise ConfigurationError(f"the bridge {names[0]} runs with this ledger: stop all bridges first")
             before = _stated(tx)
+            if before.get(Fact.CLUSTER, cluster := facts.get(Fact.CLUSTER)) != cluster:
+                # What was read there says nothing of the logs here: they are read from their beginning, as is meant.
+                tx.execute(update(POSITIONS).values(fingerprints="[]"))
             tx.execute(delete(DEPLOYMENT))
             for fact, value in facts.items():
                 tx.execute(insert(tx, DEPLOYMENT).values(name=fact, value=value))

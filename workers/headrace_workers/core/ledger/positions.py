@@ -39,6 +39,7 @@ from headrace_workers.core.sql.database import clock, insert, many, now_ms
 from headrace_workers.core.sql.statements import run
 from headrace_workers.core.tables import POSITIONS, READERS
 
+NOT_READ_BEFORE = -1  # `Reread.at` of a log that was made anew: it has no record that was read before
 _REPORTED_MS = 86_400_000  # a log that did not match is reported for a day
 
 

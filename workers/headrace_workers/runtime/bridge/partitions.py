@@ -24,7 +24,14 @@ from headrace_producers.words import words
 from headrace_schemas.topics import INBOUND
 from headrace_workers.core.clock import Clock
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.positions import Advance, LogPartition, Position, PositionsMoved
+from headrace_workers.core.ledger.positions import (
+    NOT_READ_BEFORE,
+    Advance,
+    LogPartition,
+    Position,
+    PositionsMoved,
+    Reread,
+)
 from headrace_workers.core.log import Action, log
 from headrace_workers.core.outage import KafkaUnavailable
 from headrace_workers.runtime.bridge.cluster import fingerprint_of, newest_match, with_fingerprint
@@ -290,6 +297,7 @@ class Partitions:
         # Not known, or of another log: from its beginning.
         self._at = {place: stored.get(place, Position()) for place in self._mine}
         self._report_lost({place: at.next for place, at in before.items()})
+        self._report_new_logs(stored)
         self._doubted, self._epochs = set(), {}
         for place in sorted(self._mine):
             consumer.seek(_partition(place), self._at[place].next)
@@ -309,6 +317,23 @@ class Partitions:
                 f"{place.topic}-{place.partition} was read up to offset {offset}, and the ledger knows it up to "
                 f"{self._at[place].next}: it was restored, or lost its last transactions; it is read again from "
                 "there")  # fmt: skip
+
+    def _report_new_logs(self, stored: Mapping[LogPartition, Position]) -> None:
+        """Report the topics that were made anew since they were read, such as on an emptied volume: records that
+        nobody had read are lost. A broker that keeps its log in memory does so at each start.
+        """
+        places = {(place.topic, place.partition): place for place in self._mine - stored.keys()}
+        for old, at in stored.items():
+            place = places.get((old.topic, old.partition))
+            if place is None or not self._kafka.groups or not at.fingerprints:
+                continue  # without fingerprints: the ledger was bound to another cluster on purpose
+            with suppress(PositionsMoved):  # another bridge has reported it
+                begin = Position(reread=Reread(at.next, NOT_READ_BEFORE))
+                self._ledger.go_back(place, 0, begin)
+                self._at[place] = begin
+                log("ingest", logging.ERROR, Action.LOG_DIFFERS,
+                    f"{place.topic}-{place.partition} is not the log that was read: it was read up to offset "
+                    f"{at.next}, and was made anew since; it is read from its beginning")  # fmt: skip
 
     def _compare_committed(self) -> None:
         """Report what bridges had committed and the ledger does not know, then commit what it knows: commands see in
