@@ -112,6 +112,16 @@ class Deployment:
         """Run a command of headrace in a running container; what it prints."""
         return self.compose("exec", "-T", service, "headrace", *arguments, input=input).decode().strip()
 
+    def wrong(self) -> dict[str, list[str]]:
+        """What `headrace doctor` finds wrong, by what is looked at."""
+        found: dict[str, list[str]] = {}
+        # In a shell, since its exit code tells that something is wrong.
+        shell = ["exec", "-T", "bridge", "sh", "-c", "headrace doctor --json || test $? = 1"]
+        for line in map(json.loads, self.compose(*shell).splitlines()):
+            if not line["ok"]:
+                found.setdefault(line["what"], []).append(line["wrong"])
+        return found
+
     def up(self, *options: str) -> None:
         """Start what does not run as it should, and wait until all of it is healthy."""
         self.compose("up", "--detach", "--wait", *options)
@@ -208,7 +218,7 @@ def deployment(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def test_everything_starts_and_a_second_build_recreates_nothing(deployment: Deployment) -> None:
     before = deployment.containers()
     assert set(before) == {*LONG_RUNNING, "receiver"}
-    assert "WRONG" not in deployment.headrace("doctor")
+    assert deployment.wrong() == {}
     deployment.up("--build")
     assert deployment.containers() == before
 
@@ -222,7 +232,7 @@ def test_jobs_are_answered_over_http_and_kafka(deployment: Deployment) -> None:
 
 def test_a_key_signs_in_to_the_console(deployment: Deployment) -> None:
     address = f"http://localhost:{deployment.ports['GATEWAY']}"
-    form = {"key": deployment.key}
+    form = {"name": "Ada", "key": deployment.key}
     with httpx.Client(base_url=address, timeout=60) as browser:
         for origin, status in (("http://elsewhere", 403), (address, 303)):
             answer = browser.post("/console/sign-in", data=form, headers={"Origin": origin})
@@ -303,7 +313,9 @@ def test_a_backup_brings_back_the_ledger_and_the_files(deployment: Deployment) -
     untar = ["run", "--rm", "-T", "--no-deps", "--entrypoint", "tar", "bridge", "-C", "/var/lib/headrace", "-x"]
     deployment.compose(*untar, input=files)
     deployment.up()
-    assert "WRONG" not in deployment.headrace("doctor")
+    lost = deployment.wrong()
+    assert lost.keys() == {"bridges"}
+    assert all("the ledger was restored from a backup" in reason for reason in lost["bridges"])
     assert deployment.headrace("batch", "results", batch) == results
     deployment.wait_for([*old, *new])
 
