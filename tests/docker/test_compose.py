@@ -76,11 +76,22 @@ def _has_a_secured_kafka(services: Services) -> None:
         assert "edge" in services[name]["networks"]
 
 
+def _has_new_volumes(services: Services) -> None:
+    mounted = {volume["source"] for service in services.values() for volume in service.get("volumes", ())}
+    assert {
+        "ledger",
+        "kafka-log",
+        "files",
+        "recall",
+    } <= mounted  # each volume that the page renames is one of the file's
+
+
 EXAMPLES: dict[str, Callable[[Services], None]] = {
     "A model at a provider": _asks_a_provider,
     "TLS before the gateway": _speaks_tls,
     "A mirror, a proxy, or an authority of your own": _trusts_an_authority,
     "A secured Kafka": _has_a_secured_kafka,
+    "A new ledger": _has_new_volumes,
 }
 
 

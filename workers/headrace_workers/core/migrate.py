@@ -21,7 +21,10 @@ from headrace_workers.core.sql.database_errors import NotAdmitted
 from headrace_workers.core.tables import IDENTITY, METADATA, STAMPS
 
 _LOCK: Final = 0x6865616472616365 % 2**63  # "headrace": two processes that make tables take turns
-_REMEDY: Final = "Use that version, or name a new database in HEADRACE_LEDGER"
+_REMEDY: Final = (
+    "Use that version, or name a new database in HEADRACE_LEDGER (in Docker Compose: "
+    "docs/how-to/adapt-the-compose-file.md#a-new-ledger)"
+)
 
 
 def migrate(engine: Engine) -> int:

@@ -72,7 +72,9 @@ def test_a_ledger_of_another_version_is_refused_with_the_remedy(empty_url, check
     engine = connect(empty_url)
     migrate(engine)
     _change(engine, "UPDATE table_stamps SET digest = 'another' WHERE name = 'steps'")
-    with pytest.raises(ConfigurationError, match=r"table steps was made by another version.*HEADRACE_LEDGER"):
+    with pytest.raises(
+        ConfigurationError, match=r"table steps was made by another version.*HEADRACE_LEDGER.*#a-new-ledger"
+    ):
         check(engine)
     _change(engine, "CREATE TABLE alembic_version (version_num VARCHAR(32))")
     with pytest.raises(ConfigurationError, match=r"by an earlier version.*HEADRACE_LEDGER"):
