@@ -1,3 +1,4 @@
+import io
 import json
 from pathlib import Path
 
@@ -74,6 +75,19 @@ def test_a_file_becomes_a_version_and_the_same_file_the_same_one(call: Call, led
     change(file, "Which queue?")
     code, said, told = call("apps", "push", str(file))
     assert (code, said, "triage@1 has this content already" in told) == (0, "triage@1\n", True)
+
+
+def test_a_version_is_pushed_from_standard_input(
+    call: Call, ledger: Ledger, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from a container, which sees no file of its host."""
+    alone = FILE.partition("[test]")[0]
+    for content, code in ((alone, 0), (FILE, 2), ("#" * 1_000_001, 2)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+        ended, said, told = call("apps", "push", "-", "--name", "triage")
+        assert (ended, said) == (code, "" if code else "triage@1\n"), told
+    for wrong in (["-"], [str(file), "--name", "triage"]):
+        assert call("apps", "push", *wrong)[0] == 2
 
 
 def test_a_wrong_file_among_several_lets_none_be_pushed(call: Call, ledger: Ledger, file: Path) -> None:

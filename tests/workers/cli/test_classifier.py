@@ -32,6 +32,16 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     return document
 
 
+def test_a_classifier_is_trained_from_standard_input(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container, which sees no file of its host."""
+    with write(home / "labels.jsonl", texts(600)).open() as file:
+        monkeypatch.setattr("sys.stdin", file)
+        made = told(capsys, "train", "kinds", "--data", "-", "--question", "kind", "--agreement", "0.9")
+    assert (made["rows"], read_card(model_dir(home, "kinds")).engine) == (600, "classifier")
+
+
 def test_a_classifier_is_trained_evaluated_listed_and_deleted(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = str(write(home / "labels.jsonl", texts(600)))
     made = told(

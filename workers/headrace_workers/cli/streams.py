@@ -7,10 +7,12 @@ import contextlib
 import io
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from headrace_schemas.errors import Category, HeadraceError
+from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 
@@ -105,3 +107,19 @@ def _text(raw: io.FileIO, before: Any, *, line_buffering: bool | None = None) ->
         errors="backslashreplace",
         line_buffering=raw.isatty() if line_buffering is None else line_buffering,
     )
+
+
+@contextlib.contextmanager
+def standard_input(most: int, name: str = "standard-input") -> Iterator[Path]:
+    """Yield a file of this name with what standard input gives, while the body runs: a container sees no file of its
+    host. Raise ConfigurationError for more than so many bytes.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        with path.open("wb") as file:
+            size = 0
+            while chunk := sys.stdin.buffer.read(min(1 << 20, most + 1 - size)):
+                size += file.write(chunk)
+        if size > most:
+            raise ConfigurationError(f"standard input has more than {most:,} bytes: shorten it")
+        yield path

@@ -17,9 +17,10 @@ from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.durations import rfc3339, show_ms, show_time
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, checked_tenant, limit_option, tenant_meant
 from headrace_workers.cli.output import Column, NoSuchThing, console, put, put_json, put_list, say, table, write_file
+from headrace_workers.cli.streams import standard_input
 from headrace_workers.core.ledger.ledger import Ledger
 from headrace_workers.features.applications.definition import Definition
-from headrace_workers.features.applications.file import read_application, toml_of
+from headrace_workers.features.applications.file import MAX_FILE_BYTES, read_application, toml_of
 from headrace_workers.features.applications.references import dangling, identities
 from headrace_workers.features.applications.store import PASSED, SHARED, SKIPPED, Application, Applications, Version
 from headrace_workers.features.applications.trial import Trial
@@ -45,10 +46,13 @@ class GateClosed(HeadraceError):
 
 
 def push(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE.toml…", help="the applications' files")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE.toml…", help="the applications' files; - is standard input")
+    ],
     tenant: TenantOption = None,
     shared: SharedOption = False,
     by: _ByOption = None,
+    name: Annotated[str | None, typer.Option("--name", help="of the application on standard input")] = None,
     as_json: JsonLinesOption = False,
 ) -> None:
     """Push applications: each file whose content is new becomes a new version. Labels stay where they are.
@@ -56,15 +60,28 @@ def push(
     If a file is wrong, nothing is pushed. Names of models, knowledge bases and datasets that are not here are listed
     with their lines; the versions are pushed all the same, since they may be elsewhere or come later.
 
-    Examples: `headrace apps push apps/ticket-triage.toml`, `headrace apps push apps/*.toml --shared`
+    A file's name is the application's; standard input needs --name. It has no files beside it: pin the dataset of a
+    test there by its `sha256`, or leave the test out.
+
+    Examples: `headrace apps push apps/ticket-triage.toml`, `headrace apps push apps/*.toml --shared`,
+    `headrace apps push - --name ticket-triage < apps/ticket-triage.toml`
     """
-    definitions = _read(files)
-    scope, ledger = _scope(tenant, shared), need_ledger()
+    if (files == [Path("-")]) != (name is not None):
+        raise ConfigurationError("give --name with `-`, and only then: the name of a file is its application's")
+    if name is not None:
+        with standard_input(MAX_FILE_BYTES, f"{Path(name).name}.toml") as path:
+            _push([path], _scope(tenant, shared), _who(by), as_json)
+    else:
+        _push(files, _scope(tenant, shared), _who(by), as_json)
+
+
+def _push(files: Sequence[Path], scope: str, who: str, as_json: bool) -> None:
+    definitions, ledger = _read(files), need_ledger()
     for path, definition in zip(files, definitions, strict=True):
         for warning in dangling(path, definition, ledger, scope):
             say(f"warning: {warning}")
     for definition in definitions:
-        number, is_new = ledger.of(Applications).push(scope, definition, _who(by))
+        number, is_new = ledger.of(Applications).push(scope, definition, who)
         if as_json:
             put_json({"application": definition.name, "tenant": scope or None, "version": number,
                       "digest": definition.digest, "new": is_new})  # fmt: skip

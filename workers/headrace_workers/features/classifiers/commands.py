@@ -11,6 +11,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.connections import need_ledger
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, checked_tenant, tenant_meant
 from headrace_workers.cli.output import console, put_json, say, table
+from headrace_workers.cli.streams import standard_input
 from headrace_workers.features.classifiers.card import (
     Card,
     check_name,
@@ -38,13 +39,14 @@ from headrace_workers.runtime.settings import ModelSettings, home_of
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="the name by which jobs ask for it, as for any model")]
 _Tenant = Annotated[str | None, typer.Option("--tenant", help="only this tenant's, and those of no tenant")]
+_MOST_BYTES: Final = 200_000_000  # of standard input: a container of the compose file has 256 MB for such a file
 _THRESHOLDS: Final = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
 def train(
     name: _Name,
     question: Annotated[str, typer.Option("--question", "-q", help="the name of the question that it answers")],
-    data: Annotated[Path | None, typer.Option("--data", help="JSON lines: input, label")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="JSON lines: input, label; - is standard input")] = None,
     from_decisions: Annotated[
         bool, typer.Option("--from-decisions", help="learn from the decisions of --tenant in the ledger")
     ] = False,
@@ -77,7 +79,10 @@ def train(
     if (data is None) != from_decisions:
         raise ConfigurationError("give either --data FILE or --from-decisions")
     check_name(home, name, owner)
-    if data is not None:
+    if data == Path("-"):
+        with standard_input(_MOST_BYTES) as path:
+            card = _trained(home, name, path, question, agreement, instructions, licence, owner, seed)
+    elif data is not None:
         card = _trained(home, name, data, question, agreement, instructions, licence, owner, seed)
     else:
         with tempfile.TemporaryDirectory() as folder:
