@@ -16,9 +16,10 @@ from headrace_workers.http.middleware import RequestLog
 from tools.reference.markdown_text import beginning, code, paragraphs, table
 
 _INTRODUCTION: Final = """\
-`GET /metrics` of a gateway answers in Prometheus' text format. The request needs a key with the scope `metrics`. Each
-gateway counts for itself from its start; the metrics of the ledger are the same at all gateways. No metric names a job,
-and only pass rates name tenants.
+`GET /metrics` of a gateway answers in Prometheus' text format. The request needs a key with the scope `metrics`:
+[Monitor and scale](../how-to/monitor-and-scale.md) says how to make one, and what to alarm and to scale on. Each
+gateway counts for itself from its start. The metrics of the ledger are the same at all gateways: a bridge looks every
+five seconds. No metric names a job, and only pass rates name tenants.
 """
 _MOST_LABELS: Final = 10
 _CREATED: Final = "_created"  # when a counter began, which the client library adds
@@ -65,7 +66,7 @@ def _of_ledger() -> Iterator[Metric]:
     METADATA.create_all(engine)
     with engine.connect() as connection:
         for metric in look(connection, {}).metrics:
-            if isinstance(metric, CounterMetricFamily | GaugeMetricFamily):
+            if isinstance(metric, CounterMetricFamily | GaugeMetricFamily) and not metric.samples:
                 metric.add_metric([""] * _MOST_LABELS, 0.0)  # a family takes as many values as it has labels
             yield metric
     yield gauge(*AGE, (), [[0.0]])

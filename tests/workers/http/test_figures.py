@@ -1,5 +1,8 @@
 import re
+import shutil
+import subprocess
 
+import pytest
 from sqlalchemy import delete, update
 from tests.workers.http.served import Gateway
 from tests.workers.ledger_jobs import take_in
@@ -114,6 +117,20 @@ def test_without_a_bridge_that_looked_the_ledger_has_no_metrics_and_an_infinite_
         text = client.get("/metrics").text
     assert figure(text, "headrace_ledger_metrics_age_seconds") == float("inf")
     assert "headrace_jobs_held" not in text
+
+
+def test_promtool_has_nothing_to_say(alone: Gateway):
+    """Names, units and help are as Prometheus asks, and no sample is there twice."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is needed (Debian: prometheus)")
+    gateway, ledger = alone, alone.services.ledger
+    take_in(ledger, [evaluation(tenant="of-promtool")])
+    look(gateway)
+    with gateway.client() as client:
+        text = client.get("/metrics").content
+    checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
 def test_the_set_is_closed(alone: Gateway):

@@ -53,12 +53,14 @@ def test_steps_are_counted_by_queue_lane_and_state(ledger, job, claim):
     assert found["jobs_leased", "z", "interactive"] == found["jobs_ready", "z", "batch"] == 0
 
 
-def test_the_oldest_ready_step_counts_and_not_the_next_one(ledger, job):
+@pytest.mark.parametrize("due", [(NEVER, NEVER), (NEVER, 1), (1, NEVER)])
+def test_the_oldest_ready_step_counts_and_not_the_next_one(ledger, job, due):
+    """Whenever both are due."""
     urgent, old = job(rank=0), job(rank=9)
     ledger.ingest([urgent, old])
     now = ledger.now()
-    set_steps(ledger, old.id, ready_at=now - 90_000)
-    set_steps(ledger, urgent.id, ready_at=now - 1_000)
+    set_steps(ledger, old.id, ready_at=now - 90_000, due=due[0])
+    set_steps(ledger, urgent.id, ready_at=now - 1_000, due=due[1])
     assert 90 <= values(ledger)["jobs_oldest_ready_seconds", "q", "batch"] < 150
 
 
@@ -188,7 +190,8 @@ def test_wanted_workers_follow_from_what_is_ready_and_from_the_rate_that_was_lea
     assert samples(second)["workers_wanted", "q"] == 2
     store.put(second)
     last = store.last().state
-    assert samples(store.look(last))["workers_wanted", "q"] == 2  # the rate and the workers of before are known
+    without_redis = samples(store.look(last))
+    assert (without_redis["workers_wanted", "q"], without_redis["workers", "q", "idle"]) == (2, 2)
     set_steps(ledger, *(each.id for each in ready), state="done")
     gone = store.look(last)
     assert samples(gone)["workers_wanted", "q"] == 2  # for a while

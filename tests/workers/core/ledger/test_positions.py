@@ -1,5 +1,5 @@
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from headrace_workers.core.ledger.positions import (
     Advance,
@@ -10,8 +10,8 @@ from headrace_workers.core.ledger.positions import (
     Reread,
     lags,
 )
-from headrace_workers.core.sql.database import reading
-from headrace_workers.core.tables import JOBS
+from headrace_workers.core.sql.database import reading, writing
+from headrace_workers.core.tables import JOBS, READERS
 
 PLACE = LogPartition("t", 0, "log1")
 
@@ -103,10 +103,15 @@ def test_the_lag_of_a_log_says_nothing_of_the_log_that_follows_it(ledger):
         assert [lags(tx)["u", number] for number in range(2)] == [2, 2]
 
 
-def test_the_lag_of_a_partition_that_nobody_reads_is_not_known(ledger):
+@pytest.mark.parametrize("stops", [True, False])
+def test_the_lag_of_a_partition_that_nobody_reads_is_not_known(ledger, stops):
     read(ledger)
     ledger.share("bridge", [PLACE], 60_000)
     ledger.note_ends({PLACE: 9})
-    ledger.leave("bridge")
+    if stops:
+        ledger.leave("bridge")
+    else:
+        with writing(ledger.engine) as tx:
+            tx.execute(update(READERS).values(lease_until=1))
     with reading(ledger.engine) as tx:
         assert lags(tx) == {}

@@ -55,9 +55,9 @@ def look(connection: Connection, state: State, workers: Workers | None = None) -
     now = clock(connection)
     until = now - _SETTLED_MS
     work, busy = counts.ready_work(connection), counts.busy_workers(connection)
-    # If the database's clock is set back, jobs that ended in the repeated time are counted twice; else none would be
-    # counted until the clock is where it was.
-    after = min(state.get("until", until), until)
+    # If the database's clock was set back, this looks at no time, and the next look goes on from now: jobs that ended
+    # in the repeated time are counted twice. Else none would be counted until the clock is where it was.
+    after = state.get("until", until)
     done = counts.work_done_between(connection, after, until, _LEARNT_FROM)
     queues = scaled_queues(state.get("queues", {}), now / 1000, work, busy, done, workers)
     sums = added(connection, state.get("sums", {}), after, until)
