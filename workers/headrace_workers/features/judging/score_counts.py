@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client import Metric
 from sqlalchemy import Connection, Row
 
 from headrace_workers.cli.status_views import StatusPart
 from headrace_workers.core.ledger.ledger import Ledger
+from headrace_workers.core.ledger.metrics import counter
 from headrace_workers.features.judging.store import ScoreCounts, counts
 
 
@@ -41,11 +42,9 @@ def metrics_of_scores(connection: Connection) -> Iterator[Metric]:
     """Return the scores of ended jobs, by kind of criterion, and by the code of why there is no value ("": there is
     one). They are counted a few minutes after the ends, once, and all gateways show the same.
     """
-    found = CounterMetricFamily(
+    yield counter(
         "headrace_scores",
         "Scores of ended jobs. not_judged is the code of why there is no value, or empty.",
-        labels=("criterion", "not_judged"),
+        ("criterion", "not_judged"),
+        ((row.criterion, row.not_judged, row.scores) for row in counts(connection)),
     )
-    for row in counts(connection):
-        found.add_metric((row.criterion, row.not_judged), row.scores)
-    yield found

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client import Metric
 from sqlalchemy import Connection
 
+from headrace_workers.core.ledger.metrics import gauge
 from headrace_workers.features.quality.store import read_pass_rates
 
 _LABELS: Final = ("tenant", "criterion", "version")
@@ -21,7 +22,5 @@ def pass_rates(connection: Connection) -> Iterator[Metric]:
     """Return the last computed pass rate of each tenant, criterion and version, its 95 % interval, and its labels."""
     found = read_pass_rates(connection)
     for suffix, (column, words) in _RATES.items():
-        family = GaugeMetricFamily(f"headrace_pass_rate{suffix}", words, labels=_LABELS)
-        for rate in found:
-            family.add_metric((rate.tenant, rate.criterion, rate.version), getattr(rate, column))
-        yield family
+        rows = ((rate.tenant, rate.criterion, rate.version, getattr(rate, column)) for rate in found)
+        yield gauge(f"headrace_pass_rate{suffix}", words, _LABELS, rows)
