@@ -16,7 +16,7 @@ from headrace_producers.admin import cluster_id, missing_topics, too_small, topi
 from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable
 from headrace_schemas.topics import Topic
 from headrace_workers.cli.connections import is_durable
-from headrace_workers.cli.status_views import redis_is_away, trouble_lines
+from headrace_workers.cli.status_views import incident_words, redis_is_away, trouble_lines
 from headrace_workers.core.feature import Check, Finding, installed
 from headrace_workers.core.ledger.incidents import Incident
 from headrace_workers.core.ledger.ledger import Fact, Ledger
@@ -114,9 +114,9 @@ def _reported(settings: Settings) -> list[Finding]:
         found = ledger.overview()
     findings = [Finding(_BRIDGES, line) for line in trouble_lines((), found.held, found.set_aside)]
     for incident in found.incidents:
-        (line,) = trouble_lines([incident], 0, 0)
-        what = _reporter(incident)
-        line = line.removeprefix(f"{_PROGRAM}{what}: ")
+        what, line = _reporter(incident), incident_words(incident)
+        if not incident.subject.startswith(_PROGRAM):  # else it is the name of the finding
+            line = f"{incident.subject}: {line}"
         if incident.is_over:
             findings.append(Finding(what, was=line))
         elif not incident.mends_itself:

@@ -195,10 +195,14 @@ def unserved_lines(queues: Iterable[str], served: Served) -> list[str]:
     ]
 
 
+def incident_words(incident: "Incident") -> str:
+    """Return why an incident is reported, by what, and since when."""
+    return f"{incident.reason} ({incident.holder}, since {show_time(incident.since)})"
+
+
 def trouble_lines(incidents: Iterable["Incident"], held: int, set_aside: int) -> list[str]:
     """Return what is wrong, a line each: incidents, steps that are held, and events that Kafka refused."""
-    lines = [f"{trouble.subject}: {trouble.reason} ({trouble.holder}, since {show_time(trouble.since)})"
-             for trouble in incidents]  # fmt: skip
+    lines = [f"{incident.subject}: {incident_words(incident)}" for incident in incidents]
     if held:
         lines.append(f"held: {held:,}; `headrace review held` says why")
     if set_aside:
