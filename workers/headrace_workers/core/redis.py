@@ -75,10 +75,11 @@ def tell_alive(client: redis.Redis, names: RedisNames, worker: str, slots: Mappi
 
     Times are Redis' own, since no two hosts have the same.
     """
+    if not slots:
+        return
     seconds, microseconds = client.time()
     until = seconds + microseconds / 1e6 + keep
-    if slots:
-        client.zadd(names.workers, {f"{queue} {count} {worker}": until for queue, count in slots.items()})
+    client.zadd(names.workers, {f"{queue} {count} {worker}": until for queue, count in slots.items()})
 
 
 def tell_gone(client: redis.Redis, names: RedisNames, worker: str, slots: Mapping[str, int]) -> None:

@@ -1,5 +1,5 @@
-"""Counters of what ended, for metrics: each look at the ledger counts the ends since the one before, and adds them to
-the sums that are kept. So they go on when jobs are deleted, and no look reads all of them.
+"""Counters of ended jobs and units, for metrics. Each look at the ledger counts what ended since the look before, and
+adds it to the kept sums. So a counter never falls when jobs are deleted, and no look reads all jobs.
 """
 
 from collections.abc import Callable, Mapping, Sequence

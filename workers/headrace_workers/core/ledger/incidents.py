@@ -78,7 +78,7 @@ def forget(connection: Connection) -> None:
 
 _WINDOW_MS = 30 * 60_000
 _KILLS = 3  # in the window, until people are told: a machine may lose its power, and a person may kill
-_STEADY_MS = 60_000  # without a kill, at least, until the kills count as over
+_STEADY_MS = 60_000  # the least time without a kill after which kills count as over
 _SECONDS = 2  # that the note of a start may take
 _KEPT_MS = 30 * 86_400_000  # notes of hosts that are gone
 
@@ -104,8 +104,8 @@ def noted_start(ledger: str, what: str) -> Iterator[None]:
 
 def killed_again_and_again(connection: Connection) -> list[Incident]:
     """Return an incident for each command and host whose processes were killed at least three times in half an hour,
-    unless none of them is to run any more. It is over if the next kill is late: if the last one was longer ago than the
-    mean time between two.
+    unless none of them is to run any more. It is over once the last kill is longer ago than the mean time between two
+    kills.
     """
     now = clock(connection)
     lately = STARTS.c.killed_at > now - _WINDOW_MS

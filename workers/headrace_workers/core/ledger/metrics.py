@@ -55,8 +55,8 @@ def look(connection: Connection, state: State, workers: Workers | None = None) -
     now = clock(connection)
     until = now - _SETTLED_MS
     work, busy = counts.ready_work(connection), counts.busy_workers(connection)
-    # If the database's clock was set back, this looks at no time, and the next look goes on from now: jobs that ended
-    # in the repeated time are counted twice. Else none would be counted until the clock is where it was.
+    # After the database's clock was set back, this look counts nothing and the next one counts from now. Jobs that end
+    # in the repeated time are counted twice; otherwise none would be counted until the clock had caught up.
     after = state.get("until", until)
     done = counts.work_done_between(connection, after, until, _LEARNT_FROM)
     queues = scaled_queues(state.get("queues", {}), now / 1000, work, busy, done, workers)

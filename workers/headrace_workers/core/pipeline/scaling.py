@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 
 QUIET_SECONDS: Final = 300.0  # no more workers were needed for so long, before there are fewer
 START_SECONDS: Final = 60.0  # that a new worker takes until it works: to be scheduled, and to load its model
-LEAST_SECONDS: Final = 30.0  # to a time at which something is due: nothing is done faster by still more workers
-# For steps that are due at no time: so many seconds after now they should be done.
+LEAST_SECONDS: Final = 30.0  # that work has at least, however near its due time is: more workers would not help
+# Steps without a due time should be done within so many seconds.
 PATIENCE: Final = {0: 60.0, 1: 3_600.0}  # by the lane: interactive, batch
 _REMEMBERED_SECONDS: Final = 900.0  # of work, from which a rate is learnt
 
@@ -43,7 +43,7 @@ class Peak(NamedTuple):
 
 
 def learn(before: Rate, work: float, seconds: float) -> Rate:
-    """Return the rate after some more work took so many seconds of a slot. Old work is forgotten by and by."""
+    """Return the rate after some more work took so many seconds of a slot. Old work counts less and less."""
     kept = min(1.0, max(0.0, _REMEMBERED_SECONDS - seconds) / before.seconds) if before.seconds else 0.0
     return Rate(before.work * kept + work, before.seconds * kept + seconds)
 
@@ -71,7 +71,8 @@ def workers_needed(ready: Sequence[DueWork], rate: float | None, *, current: int
 def after_quiet(peaks: Sequence[Peak], now: float, workers: int) -> tuple[Peak, ...]:
     """Return the peaks of the last `QUIET_SECONDS` with this number of workers, the highest first: that is wanted.
 
-    Peaks that a later one reached are left out, and so are those of the future, before a clock was set back.
+    A peak that a later number reached is left out. So is one in the future, which was noted before the clock was set
+    back.
     """
     kept = (peak for peak in peaks if now - QUIET_SECONDS < peak.at <= now and peak.workers > workers)
     return (*kept, Peak(now, workers))

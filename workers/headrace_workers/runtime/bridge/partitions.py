@@ -243,7 +243,7 @@ class Partitions:
                 end = asked.get(partition, self._consumer.highwater(partition))
                 read = self._consumer.position(partition, timeout_ms=0)
                 if end is not None and read is not None:
-                    # It is ahead where a transaction's mark follows, and behind where it reads a record again.
+                    # The consumer is ahead after the mark of a transaction, and behind while it reads a record again.
                     following = self._at[place].next
                     ends[place] = following + max(0, end - max(read, following))
             if new := dict(ends.items() - self._noted.items()):
