@@ -86,6 +86,7 @@ def test_a_version_is_pushed_from_standard_input(
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
         ended, said, told = call("apps", "push", "-", "--name", "triage")
         assert (ended, said) == (code, "" if code else "triage@1\n"), told
+        assert not code or told.startswith("headrace: standard input"), told
     for wrong in (["-"], [str(file), "--name", "triage"]):
         assert call("apps", "push", *wrong)[0] == 2
 

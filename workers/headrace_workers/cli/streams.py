@@ -112,7 +112,7 @@ def _text(raw: io.FileIO, before: Any, *, line_buffering: bool | None = None) ->
 @contextlib.contextmanager
 def standard_input(most: int, name: str = "standard-input") -> Iterator[Path]:
     """Yield a file of this name with what standard input gives, while the body runs: a container sees no file of its
-    host. Raise ConfigurationError for more than so many bytes.
+    host. Raise ConfigurationError for more than so many bytes. Errors of the body name standard input, not the file.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
@@ -122,4 +122,8 @@ def standard_input(most: int, name: str = "standard-input") -> Iterator[Path]:
                 size += file.write(chunk)
         if size > most:
             raise ConfigurationError(f"standard input has more than {most:,} bytes: shorten it")
-        yield path
+        try:
+            yield path
+        except HeadraceError as error:
+            error.args = (str(error).replace(str(path), "standard input"),)
+            raise
