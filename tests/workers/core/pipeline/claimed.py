@@ -39,6 +39,18 @@ def settled(outcome, stage="generate", pipeline=None, max_attempts=3, **changes)
     return settle(started, given_row, task_of(given_row), outcome, conditions)
 
 
+def outcome_settled(outcome, task, stage="generate", model=None):
+    """Return the outcome that settling makes of what a step said of the first attempt of this task, by this model or
+    the job's first.
+    """
+    pipeline = Pipeline()
+    model = model or task.job.first_model
+    deadline = NEVER if task.seconds_left is None else NOW + int(task.seconds_left * 1000)
+    given_row = row(job_id=task.job_id, job_payload=encode_value(task.job), deadline=deadline)
+    started = Started(1, pipeline.stage(stage).queue(model), stage, "g", False, 12, NOW, (given_row,))
+    return settle(started, given_row, task, outcome, Conditions(pipeline, 3, random.Random(1), ran_ms=0.0)).outcome
+
+
 def answer(text):
     usage = Usage(prompt_tokens=1, completion_tokens=1)
     return Answer(text=text, finish_reason="stop", model="echo", quantization="none", usage=usage)

@@ -6,14 +6,14 @@ import pytest
 from tests.workers.core.pipeline.claimed import BEHIND, GENERATE, JOB_ID, NOW, row
 from tests.workers.runtime.bridge.records import generation
 
-from headrace_schemas import Category
+from headrace_schemas import Category, HeadraceError
 from headrace_schemas.codec import encode_value
 from headrace_schemas.events import Attempt
 from headrace_schemas.job import Lane
 from headrace_workers.core.ledger.completion import StepResult
 from headrace_workers.core.ledger.leases import Started
-from headrace_workers.core.ledger.outcome import Dead, Retry
-from headrace_workers.core.pipeline.chain import Link, pin, tried_in, with_attempt
+from headrace_workers.core.ledger.outcome import Dead, Retry, Unanswered
+from headrace_workers.core.pipeline.chain import Link, pin, tried_in
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.core.pipeline.task import Task, pack, unpack
@@ -27,11 +27,12 @@ def failed(model, context=None, *, chain=CHAIN, avoided=(), category=Category.RE
     given = row(job_payload=encode_value(chain), context=kept, **changes)
     task = task_of(given, NOW)
     assert isinstance(task, Task)
-    attempt = Attempt(model=model, category=category, reason="it is down", ms=5)
-    retry = Retry("it is down", category=category, context=with_attempt(task.context, attempt), again=again)
+    error = HeadraceError("it is down")
+    error.category = category
+    failure = Unanswered(error, Attempt(model=model, category=category, reason="it is down", ms=5), again=again)
     pipeline = Pipeline((GENERATE, *BEHIND), avoided=lambda _tenant: frozenset(avoided))
     started = Started(1, f"model.{model}", "generate", "g", False, 12, NOW, (given,))
-    return settle(started, given, task, retry, Conditions(pipeline, 3, random.Random(1), ran_ms=250.0))
+    return settle(started, given, task, failure, Conditions(pipeline, 3, random.Random(1), ran_ms=250.0))
 
 
 def context_of(settled: StepResult):

@@ -74,9 +74,10 @@ def table():
 def action(case, lane, seconds_left):
     error, more = case if isinstance(case, tuple) else (case, None)
     job = more if isinstance(more, GenerationJob) else JOB
-    opens_in = more if isinstance(more, float) else 0.0
     attempt = error if isinstance(error, FailedAttempt) else attempt_of(error, "a", job)
-    return decide_next(attempt, CHAIN, lane, seconds_left, opens_in).action
+    if isinstance(more, float):
+        attempt = replace(attempt, opens_in=more)
+    return decide_next(attempt, CHAIN, lane, seconds_left).action
 
 
 def test_every_row_of_the_page_is_known() -> None:
@@ -99,8 +100,8 @@ def test_the_decision_is_as_the_page_says(happened: str, follows: str) -> None:
 )
 def test_batch_work_waits_until_its_deadline_is_near(error: HeadraceError, opens_in: float) -> None:
     for left, expected in ((601, "wait"), (60, "next")):
-        decision = decide_next(attempt_of(error, "a", JOB), CHAIN, Lane.BATCH, left, opens_in)
-        assert decision.action == expected
+        attempt = replace(attempt_of(error, "a", JOB), opens_in=opens_in)
+        assert decide_next(attempt, CHAIN, Lane.BATCH, left).action == expected
 
 
 @pytest.mark.parametrize(("lane", "patience"), [(Lane.INTERACTIVE, 10), (Lane.BATCH, 60)])
@@ -127,7 +128,7 @@ def test_a_model_is_asked_once_more_only_where_that_can_help() -> None:
 def test_behind_the_last_model_the_retry_schedule_begins() -> None:
     last = FailedAttempt(model="b", number=1, most=3, delay=2.0)
     assert decide_next(last, CHAIN, Lane.INTERACTIVE, None).action == "retry"
-    assert decide_next(last, CHAIN, Lane.INTERACTIVE, None, 10.0).action == "wait"
+    assert decide_next(replace(last, opens_in=10.0), CHAIN, Lane.INTERACTIVE, None).action == "wait"
     late = decide_next(last, CHAIN, Lane.INTERACTIVE, 2.0)
     assert (late.action, late.category) == ("dead", Category.EXPIRED)
     over = decide_next(FailedAttempt(model="b", number=3, most=3), CHAIN, Lane.INTERACTIVE, None)

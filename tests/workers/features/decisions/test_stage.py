@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import update
 from tests.workers.core.ledger.budget_deployment import CENT, Given
 from tests.workers.core.ledger.test_work import settings
+from tests.workers.core.pipeline.claimed import outcome_settled
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 from tests.workers.runtime.bridge.records import RULES, Models, decision, generation
 
@@ -22,7 +23,7 @@ from headrace_workers.core.clock import SystemClock
 from headrace_workers.core.ledger.accounting import LAG_MS
 from headrace_workers.core.ledger.leases import Started
 from headrace_workers.core.ledger.ledger import Ledger
-from headrace_workers.core.ledger.outcome import Done, Ended, Retry
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Retry, Unanswered
 from headrace_workers.core.pipeline.chain import Link, pin, tried_in
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.stage import ReadBytes
@@ -71,8 +72,9 @@ def task(job: DecisionJob, **fields: Any) -> Task:
 
 
 def one(job: DecisionJob, answer: Decided | HeadraceError, **fields: Any) -> Any:
-    (outcome,) = decide([task(job, **fields)], generator=Decider(answer))  # type: ignore[arg-type]
-    return outcome
+    asked = task(job, **fields)
+    (outcome,) = decide([asked], generator=Decider(answer))  # type: ignore[arg-type]
+    return outcome_settled(outcome, asked, "decide") if isinstance(outcome, Unanswered) else outcome
 
 
 def decisions_of(outcome: object) -> Decisions:
@@ -155,7 +157,8 @@ def test_a_cancelled_job_is_let_go_of_and_an_attempt_has_its_share_of_the_deadli
     now[0] = 101.0
     assert second.given_up()
     late = one(job, GivenUp(), seconds_left=-1.0)
-    assert isinstance(late, Retry)
+    assert isinstance(late, Dead)
+    assert late.category is Category.EXPIRED
 
 
 def test_the_next_model_answers_for_one_that_abstains_and_the_last_one_refuses() -> None:

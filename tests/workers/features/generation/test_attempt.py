@@ -2,7 +2,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.workers.core.pipeline.claimed import settled
+from tests.workers.core.pipeline.claimed import outcome_settled, settled
 from tests.workers.features.generation.test_stage import Model, completion, task
 from tests.workers.runtime.bridge.records import generation
 
@@ -10,7 +10,7 @@ from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Sam
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import PromptTooLong, Unparsable
 from headrace_schemas.output_format import JsonSchemaFormat
-from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry
+from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Unanswered
 from headrace_workers.core.pipeline.chain import TRIED, Link, pin, tried_in
 from headrace_workers.core.pipeline.stage import model_queue
 from headrace_workers.core.pipeline.task import Task, pack
@@ -31,8 +31,9 @@ def asking(**changes: Any) -> GenerationJob:
 
 
 def outcome_of_one(job: GenerationJob, answer: Completion | HeadraceError, **changes: Any) -> Outcome:
-    (outcome,) = generate([replace(task(job), **changes)], generator=Model(answer))
-    return outcome
+    asked = replace(task(job), **changes)
+    (outcome,) = generate([asked], generator=Model(answer))
+    return outcome_settled(outcome, asked) if isinstance(outcome, Unanswered) else outcome
 
 
 def retried(outcome: Outcome) -> Task:

@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from tests.workers.core.pipeline.claimed import outcome_settled
+
 from headrace_schemas import (
     Answer,
     Category,
@@ -20,7 +22,7 @@ from headrace_schemas.errors import EndCode, PromptTooLong, Unavailable
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_schemas.tool import Tool, ToolCall
-from headrace_workers.core.ledger.outcome import Dead, Done, ProviderBusy, Retry, Wait
+from headrace_workers.core.ledger.outcome import Dead, Done, ProviderBusy, Retry, Unanswered, Wait
 from headrace_workers.core.pipeline.chain import TRIED, Link, pin
 from headrace_workers.core.pipeline.stage import run_isolated
 from headrace_workers.core.pipeline.task import Task
@@ -90,11 +92,13 @@ def test_the_group_is_one_call() -> None:
 
 def test_errors_stay_with_their_task() -> None:
     model = Model(Unavailable("later"), completion(), PromptTooLong("9,000 tokens"))
-    outcomes = generate([task(GenerationJob(model="m", prompt="p"), i) for i in range(3)], generator=model)
-    assert isinstance(outcomes[0], Retry)
-    assert (outcomes[0].reason, outcomes[0].category) == ("later", Category.TRANSIENT)
-    assert isinstance(outcomes[1], Done)
-    assert outcomes[2] == Dead(Category.INVALID, "9,000 tokens", code=EndCode.CONTEXT_LENGTH)
+    tasks = [task(GenerationJob(model="m", prompt="p"), i) for i in range(3)]
+    said = generate(tasks, generator=model)
+    later, answered, dead = [outcome_settled(outcome, asked) for outcome, asked in zip(said, tasks, strict=True)]
+    assert isinstance(later, Retry)
+    assert (later.reason, later.category) == ("later", Category.TRANSIENT)
+    assert isinstance(answered, Done)
+    assert dead == Dead(Category.INVALID, "9,000 tokens", code=EndCode.CONTEXT_LENGTH)
 
 
 def test_a_text_that_no_event_may_carry_is_mended() -> None:
@@ -166,7 +170,7 @@ def chained(*, seconds_left: float | None = None, context: dict[str, Any] | None
 
 def asked(model: Timed, given: Task) -> Any:
     (outcome,) = generate([given], generator=model, monotonic=lambda: model.now)
-    return outcome
+    return outcome_settled(outcome, given, model=model.alias)
 
 
 def test_a_model_has_its_share_of_the_deadline() -> None:
@@ -218,7 +222,9 @@ def test_a_prompt_that_is_too_long_for_one_model_goes_to_the_next() -> None:
 
 def test_an_answer_that_nobody_wants_is_no_attempt() -> None:
     model = Timed(0.1, GivenUp())
-    assert asked(model, chained()) == Retry(reason_of(GivenUp()), billed=True)
+    given_up = asked(model, chained())
+    assert isinstance(given_up, Retry)
+    assert (given_up.reason, given_up.billed, given_up.context) == (reason_of(GivenUp()), True, {})
 
 
 def test_a_refusal_goes_to_another_model_only_where_the_job_says_so() -> None:
@@ -253,11 +259,17 @@ def test_a_wait_past_its_share_goes_to_another_model_if_there_is_one() -> None:
 
 def test_a_500_asks_the_same_model_once_more() -> None:
     failed = ServerFailed("the provider answered 500")
-    first = asked(Timed(0.1, failed), chained())
-    assert (first.again, first.category) == (True, Category.REROUTABLE)
-    assert first.context[TRIED][0]["reason"] == "the provider answered 500"
-    assert not asked(Timed(0.1, failed), chained(context=first.context)).again
-    assert not asked(Timed(0.1, RemoteFailed("it is away")), chained()).again
+
+    def asks_again(error: HeadraceError, given: Task) -> bool:
+        (outcome,) = generate([given], generator=Timed(0.1, error))
+        assert isinstance(outcome, Unanswered)
+        return outcome.again
+
+    assert asks_again(failed, chained())
+    tried = asked(Timed(0.1, failed), chained()).context
+    assert tried[TRIED][0]["reason"] == "the provider answered 500"
+    assert not asks_again(failed, chained(context=tried))
+    assert not asks_again(RemoteFailed("it is away"), chained())
 
 
 TOOL_JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f10"

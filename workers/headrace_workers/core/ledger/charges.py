@@ -16,7 +16,7 @@ from pydantic_core import from_json, to_json
 from headrace_schemas import Output, Usage
 from headrace_schemas.events import Cost, ModelCost
 from headrace_schemas.limits import MAX_COSTED
-from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Outcome, Retry
+from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Outcome, Retry, Unanswered
 
 CALL: Final = "call"  # two names in the context of a step: the call that is under way, and the calls that ended
 CALLS: Final = "calls"
@@ -227,11 +227,11 @@ class Bill(NamedTuple):
         if isinstance(outcome, Done | Ended):
             usage = _usage_of(outcome)
             return self if is_unit and usage is None else self.plus(charge_of(self.call, usage, ran_ms))
-        if isinstance(outcome, Retry | Dead):
-            if outcome.usage is not None:
-                return self.plus(charge_of(self.call, outcome.usage, ran_ms))
-            if outcome.billed:
-                return self.plus(lost(self.call))
+        if isinstance(outcome, Retry | Dead) and outcome.usage is not None:
+            return self.plus(charge_of(self.call, outcome.usage, ran_ms))
+        billed = isinstance(outcome, Retry | Dead) and outcome.billed
+        if billed or (isinstance(outcome, Unanswered) and outcome.error.billed):
+            return self.plus(lost(self.call))
         return self.plus(not_made(self.call.model))
 
     def trained(self, tokens: int, left: int) -> "Bill":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from headrace_schemas import Category, HeadraceError, Usage
 from headrace_schemas.errors import EndCode, Unparsable
-from headrace_schemas.events import JobEvent
+from headrace_schemas.events import Attempt, JobEvent
 from headrace_schemas.output_format import Failure
 from headrace_schemas.reasons import reason_of
 
@@ -92,11 +92,10 @@ class Ended:
 class Retry:
     """The task is worth another attempt. The stage's schedule sets the delay; it is at least `after` seconds.
 
-    A `REROUTABLE` one is tried at once with another model, if the stage knows of one; with `again` the same model is
-    asked once more before that. `otherwise` is used when no attempt is left, or no time before the deadline: the job
-    goes on, ends or is held with it. Without it the job is then dead. `context` is handed to the next attempt and to
-    every later stage. One that may be `billed`, such as an answer that broke off, is charged with the most that it may
-    cost; one with `usage` is charged for these tokens.
+    A `REROUTABLE` one is tried at once with another model, if the stage knows of one. `otherwise` is used when no
+    attempt is left, or no time before the deadline: the job goes on, ends or is held with it. Without it the job is
+    then dead. `context` is handed to the next attempt and to every later stage. One that may be `billed`, such as an
+    answer that broke off, is charged with the most that it may cost; one with `usage` is charged for these tokens.
 
     `failure` and `place` say why the answer does not have the format that its job asks for, and where. The next attempt
     may write `more_tokens` than the job's routing reserved.
@@ -112,7 +111,6 @@ class Retry:
     failure: Failure | None = None
     place: str | None = None
     more_tokens: int = 0
-    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +155,24 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A model gave no answer, for this error. Settling decides what follows: another attempt, another model, a wait
+    for this one, or the job's end.
+
+    `attempt` is its record in the receipt; None where nobody wants the answer any more. Nobody may ask the model for
+    `opens_in` seconds; `until` is the signal that this is over. With `again` the model is asked once more before
+    another. Without another attempt the job goes on with `otherwise`, where that is there.
+    """
+
+    error: HeadraceError
+    attempt: Attempt | None = None
+    opens_in: float = 0.0
+    until: Signal | None = None
+    again: bool = False
+    otherwise: Done | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """A person must decide. Once released, the step is run again; withheld, past its deadline, or held for longer than
     the deployment says, the job is dead.
@@ -194,7 +210,7 @@ class Dropped:
 
 UNSAID_SECONDS: Final = 30.0  # where a provider does not say when it takes calls again
 
-Outcome = Done | Ended | Retry | Wait | Held | Dead | Dropped
+Outcome = Done | Ended | Retry | Unanswered | Wait | Held | Dead | Dropped
 
 
 def outcome_of(error: HeadraceError) -> Retry | Wait | Dead:

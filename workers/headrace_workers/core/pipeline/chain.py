@@ -93,9 +93,9 @@ def tokens_with(model: str, instead_of: str, tokens: int, context: Mapping[str, 
     return tokens if there is None or here is None else max(1, tokens + there - here)
 
 
-def tried_in(context: Mapping[str, Any]) -> tuple[Attempt, ...]:
-    """Return the attempts that failed so far."""
-    return tuple(Attempt.model_validate(each) for each in context.get(TRIED, ()))
+def tried_in(context: Mapping[str, Any], besides: str | None = None) -> tuple[Attempt, ...]:
+    """Return the attempts that failed so far, without those of the model `besides`."""
+    return tuple(Attempt.model_validate(each) for each in context.get(TRIED, ()) if each["model"] != besides)
 
 
 def with_attempt(context: Mapping[str, Any], attempt: Attempt) -> dict[str, Any]:
@@ -123,9 +123,10 @@ class FailedAttempt:
     """An attempt that gave no answer, or that was not made.
 
     `category` is that of its failure; `moves` says that another model may answer, whatever the category. `busy` is the
-    error of a provider that takes no calls; `waited` are the seconds since the step first waited for this model. It was
-    the model's attempt `number` of `most`; another of the same model begins `delay` seconds later. With `again` that
-    comes before another model's.
+    error of a provider that takes no calls; `waited` are the seconds since the step first waited for this model. Nobody
+    may ask the model for `opens_in` seconds: its breaker is open, or no worker holds it. It was the model's attempt
+    `number` of `most`; another of the same model begins `delay` seconds later. With `again` that comes before another
+    model's.
     """
 
     model: str | None
@@ -133,6 +134,7 @@ class FailedAttempt:
     moves: bool = False
     busy: ProviderBusy | None = None
     waited: float = 0.0
+    opens_in: float = 0.0
     number: int = 0
     most: int = 1
     delay: float = 0.0
@@ -144,19 +146,17 @@ class Decision:
     """The decision about a step whose attempt failed: it is tried again after `seconds`, goes to the next model at
     once, waits for so many seconds, which costs no attempt, or is dead.
 
-    `model` is the one to ask, where that is another. `category` is that of the attempt, or of the job's end. A retry
-    `before_next` is made though another model could answer.
+    `model` is the one to ask, where that is another. `category` is that of the attempt, or of the job's end.
     """
 
     action: Literal["retry", "next", "wait", "dead"]
     category: Category
     seconds: float = 0.0
     model: str | None = None
-    before_next: bool = False
 
 
-def attempt_of(error: HeadraceError, model: str, job: Job, *, waited: float = 0.0) -> FailedAttempt:
-    """Return the attempt of a model that failed with this error."""
+def attempt_of(error: HeadraceError, model: str | None, job: Job | None, *, waited: float = 0.0) -> FailedAttempt:
+    """Return the attempt of a model that failed with this error. A unit has no `job`."""
     refused = isinstance(error, ProviderRefuses) and isinstance(job, ModelJob) and job.fallback_on_refusal
     return FailedAttempt(
         model=model,
@@ -172,24 +172,23 @@ def decide_next(
     chain: Sequence[str],
     lane: Lane,
     seconds_left: float | None,
-    opens_in: float = 0.0,
     avoided: Collection[str] = (),
 ) -> Decision:
     """Return which model answers next, and when, after this attempt of a model of the chain.
 
-    `seconds_left` are those until the job's deadline; None without one. Nobody may ask the attempt's model for
-    `opens_in` seconds: its breaker is open, or no worker holds it. Nor may anybody ask the models that are `avoided`.
+    `seconds_left` are those until the job's deadline; None without one. Nobody may ask the models that are `avoided`.
     """
     following = next_in_chain(chain, attempt.model, avoided)
-    may_wait = lane is Lane.BATCH and (seconds_left is None or seconds_left > NEAR_SECONDS)
     share = share_of(chain, attempt.model, seconds_left)
     in_share = inf if share is None else share
-    at_most = inf if following is None or may_wait else min(in_share, _PATIENCE[lane] - attempt.waited)
-    if (wait := _wait(attempt, opens_in, at_most)) is not None:
+    at_most = (
+        inf if following is None or _has_time(lane, seconds_left) else min(in_share, _PATIENCE[lane] - attempt.waited)
+    )
+    if (wait := _wait(attempt, at_most)) is not None:
         return Decision("wait", attempt.category, wait)
     may_retry, is_shut = attempt.number < attempt.most, attempt.model in avoided
     if attempt.again and may_retry and not is_shut and attempt.delay < in_share:
-        return Decision("retry", attempt.category, attempt.delay, before_next=True)
+        return Decision("retry", attempt.category, attempt.delay)
     moves = attempt.moves or attempt.category is Category.REROUTABLE
     if following is not None and moves and (seconds_left is None or seconds_left > 0):
         return Decision("next", Category.REROUTABLE, model=following)
@@ -203,12 +202,21 @@ def decide_next(
     return Decision("retry", attempt.category, attempt.delay, back)
 
 
-def _wait(attempt: FailedAttempt, opens_in: float, at_most: float) -> float | None:
+def is_patient(chain: Sequence[str], model: str, lane: Lane, seconds_left: float | None) -> bool:
+    """Return True if a job waits for this model of its chain while the provider is busy and names no time."""
+    return next_in_chain(chain, model) is None or _has_time(lane, seconds_left)
+
+
+def _has_time(lane: Lane, seconds_left: float | None) -> bool:
+    return lane is Lane.BATCH and (seconds_left is None or seconds_left > NEAR_SECONDS)
+
+
+def _wait(attempt: FailedAttempt, at_most: float) -> float | None:
     """Return for how many seconds a step waits for its model; None if it does not wait. `at_most` is infinite if no
     other model is to answer it now. Otherwise the step waits only for a time that the provider named.
     """
-    if opens_in > 0:
-        return min(opens_in, _LONGEST_WAIT) if at_most == inf else None
+    if attempt.opens_in > 0:
+        return min(attempt.opens_in, _LONGEST_WAIT) if at_most == inf else None
     if attempt.busy is None:
         return None
     after = attempt.busy.after

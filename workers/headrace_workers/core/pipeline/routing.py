@@ -161,16 +161,15 @@ class Pipeline:
         job: Job | None,
         attempt: FailedAttempt,
         seconds_left: float | None,
-        opens_in: float = 0.0,
     ) -> tuple[Decision, Route | None]:
         """Return who answers this step next, and the route to that model if it is another: see `decide_next`. A unit
         has no job, and stays with its model.
         """
         if job is None:
-            return decide_next(attempt, (), Lane.BATCH, seconds_left, opens_in), None
+            return decide_next(attempt, (), Lane.BATCH, seconds_left), None
         named = stage.model(job_id, job, self._judge_model)
         chain = stage.chain(job) or (() if named is None else (named,))
-        decision = decide_next(attempt, chain, job.lane, seconds_left, opens_in, self._avoided(job.tenant))
+        decision = decide_next(attempt, chain, job.lane, seconds_left, self._avoided(job.tenant))
         to = decision.model
         return decision, None if to is None else self._route_to(stage, job_id, job, to)
 
@@ -191,7 +190,8 @@ class Pipeline:
             return None
         chain = stage.chain(job)
         if len(chain) > 1 and model in (avoided := self._avoided(job.tenant)):
-            model = decide_next(FailedAttempt(model=model), chain, job.lane, None, inf, avoided).model or model
+            shut = FailedAttempt(model=model, opens_in=inf)
+            model = decide_next(shut, chain, job.lane, None, avoided).model or model
         return self._route_to(stage, job_id, job, model)
 
     @staticmethod

@@ -17,6 +17,7 @@ from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.events import Attempt, Cost, JobEvent
 from headrace_schemas.job import ModelJob
 from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_schemas.reasons import reason_of
 from headrace_workers.core.identity import held_id, said_id
 from headrace_workers.core.ledger.charges import Bill, Charge, NextCall, context_of, not_made, routed
 from headrace_workers.core.ledger.completion import StepResult
@@ -24,9 +25,18 @@ from headrace_workers.core.ledger.dead_letters import Burial, job_burial
 from headrace_workers.core.ledger.leases import Started, StepRow
 from headrace_workers.core.ledger.model_calls import WantedCall
 from headrace_workers.core.ledger.outbox import Outgoing, outgoing
-from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, Outcome, Retry, Wait
+from headrace_workers.core.ledger.outcome import Dead, Done, Dropped, Ended, Held, Outcome, Retry, Unanswered, Wait
 from headrace_workers.core.ledger.steps import NewStep
-from headrace_workers.core.pipeline.chain import TRIED, FailedAttempt, in_words, tokens_with, tried_in, with_chain
+from headrace_workers.core.pipeline.chain import (
+    TRIED,
+    FailedAttempt,
+    attempt_of,
+    in_words,
+    tokens_with,
+    tried_in,
+    with_attempt,
+    with_chain,
+)
 from headrace_workers.core.pipeline.routing import Pipeline, Route
 from headrace_workers.core.pipeline.stage import ReadBytes, model_of
 from headrace_workers.core.pipeline.task import (
@@ -128,8 +138,8 @@ def _settled(
             return _go_on(started, row, task, outcome, conditions, bill)
         case Ended() if isinstance(task, Task):
             return _end(started, row, task, outcome, conditions, bill)
-        case Retry():
-            return _retry(started, row, task, outcome, conditions, bill)
+        case Retry() | Unanswered():
+            return _after_failure(started, row, task, outcome, conditions, bill)
         case Wait() | Held():
             return _put_aside(started, row, task, outcome, conditions)
         case Dead():
@@ -198,7 +208,7 @@ def _held(
 def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) -> StepResult:
     """Return the ledger's outcome of a step whose worker failed around it."""
     retry = Retry(reason)
-    return _retry(started, row, None, retry, conditions, _bill(started, row, None, retry, conditions))
+    return _after_failure(started, row, None, retry, conditions, _bill(started, row, None, retry, conditions))
 
 
 def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: Conditions, bill: Bill) -> StepResult:
@@ -376,48 +386,77 @@ def _outgoing(
     )
 
 
-def _retry(
-    started: Started, row: StepRow, task: Task | Unit | None, retry: Retry, conditions: Conditions, bill: Bill
+def _after_failure(
+    started: Started,
+    row: StepRow,
+    task: Task | Unit | None,
+    failure: Retry | Unanswered,
+    conditions: Conditions,
+    bill: Bill,
 ) -> StepResult:
+    """Decide what follows an attempt that failed: another one, of this model or the next, a wait, or an end."""
     stage = conditions.pipeline.stage(started.stage)
     assert stage is not None  # noqa: S101 - a worker runs none that it does not know
-    others = _others_tried(started, task, retry)
+    context = task.context if isinstance(task, Task) else {}
+    others = tried_in(context, besides=model_of(started.queue))
     attempts = row.attempts - len(others)  # each model of a chain has all attempts of the schedule
-    ended = started.now + int(conditions.ran_ms)
-    delay_ms = int(stage.retry.delay(attempts, conditions.random, retry.after) * 1000)
-    attempt = FailedAttempt(
-        model=model_of(started.queue),
-        category=retry.category,
-        number=attempts,
-        most=stage.retry.most(conditions.max_attempts),
-        delay=delay_ms / 1000,
-        again=retry.again,
-    )
-    left = None if row.deadline >= NEVER else (row.deadline - ended) / 1000
+    after = failure.after if isinstance(failure, Retry) else 0.0
+    delay = int(stage.retry.delay(attempts, conditions.random, after) * 1000) / 1000
+    most = stage.retry.most(conditions.max_attempts)
+    attempt = replace(_attempt(started, task, failure), number=attempts, most=most, delay=delay)
+    left = None if row.deadline >= NEVER else (row.deadline - started.now - int(conditions.ran_ms)) / 1000
     job = task.job if isinstance(task, Task) else None
     decision, to = conditions.pipeline.decide(stage, row.job_id, job, attempt, left)
-    if decision.action in ("next", "retry"):
-        delay_ms = 0 if decision.action == "next" else delay_ms
-        return _later(started, row, task, retry, delay_ms, to, conditions, bill)
-    if retry.otherwise is not None and task is not None:
-        return _settled(started, row, task, retry.otherwise, conditions, bill)
-    before = f"; tried before: {in_words(others)}" if others else ""
-    if decision.category is Category.EXPIRED:
-        why = f"the deadline leaves no time to try again: {retry.reason}{before}"
-    else:
-        why = f"given up after {row.attempts} attempts: {retry.reason}{before}"
-    dead = Dead(
-        decision.category, why, billed=retry.billed, usage=retry.usage, failure=retry.failure, place=retry.place
-    )
+    ends_it = isinstance(failure, Unanswered) and not failure.error.category.retryable
+    if task is not None and failure.otherwise is not None and (decision.action == "dead" or ends_it):
+        return _settled(started, row, task, failure.otherwise, conditions, bill)
+    retry = failure if isinstance(failure, Retry) else _retry(failure, decision.category, context)
+    if decision.action == "wait" and task is not None:
+        until = failure.until if isinstance(failure, Unanswered) else None
+        return _put_aside(started, row, task, Wait(until, retry.reason, at_most=decision.seconds), conditions)
+    if decision.action != "dead":
+        return _later(started, row, task, retry, int(decision.seconds * 1000), to, conditions, bill)
+    dead = _dead(failure, retry, decision.category, row.attempts, context, others)
     return settle_dead(started.stage, row, dead, bill)
 
 
-def _others_tried(started: Started, task: Task | Unit | None, retry: Retry) -> list[Attempt]:
-    """Return the attempts of this step with other models than the one whose queue it is in."""
+def _attempt(started: Started, task: Task | Unit | None, failure: Retry | Unanswered) -> FailedAttempt:
+    """Return the attempt that failed as the decision about it needs it."""
     model = model_of(started.queue)
-    if not isinstance(task, Task) or model is None:
-        return []
-    return [each for each in tried_in({**task.context, **retry.context}) if each.model != model]
+    if isinstance(failure, Retry):
+        return FailedAttempt(model=model, category=failure.category)
+    job, waited = (task.job, task.waited) if isinstance(task, Task) else (None, 0.0)
+    attempt = attempt_of(failure.error, model, job, waited=waited)
+    return replace(attempt, opens_in=failure.opens_in, again=failure.again)
+
+
+def _retry(failure: Unanswered, category: Category, context: Mapping[str, Any]) -> Retry:
+    """Return the next attempt after one without an answer. The receipt lists this one with the `category`."""
+    attempt = failure.attempt and failure.attempt.model_copy(update={"category": category})
+    tried = {} if attempt is None else with_attempt(context, attempt)
+    return Retry(reason_of(failure.error), category=category, context=tried, billed=failure.error.billed)
+
+
+def _dead(
+    failure: Retry | Unanswered,
+    retry: Retry,
+    category: Category,
+    attempts: int,
+    context: Mapping[str, Any],
+    others: Sequence[Attempt],
+) -> Dead:
+    """Return the end of a job that is not tried again. Its reason names the attempts of the other models."""
+    code = None
+    if category is Category.EXPIRED:
+        why = f"the deadline leaves no time to try again: {retry.reason}"
+    elif isinstance(failure, Unanswered) and not category.retryable:
+        why, code, others = retry.reason, failure.error.end_code, tried_in(context)
+    else:
+        why = f"given up after {attempts} attempts: {retry.reason}"
+    before = f"; tried before: {in_words(others)}" if others else ""
+    return Dead(
+        category, f"{why}{before}", retry.billed, retry.usage, failure=retry.failure, place=retry.place, code=code
+    )
 
 
 def _later(

@@ -25,7 +25,7 @@ from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.reasons import reason_of
 from headrace_schemas.recall import Recall
 from headrace_workers.core.ledger.outcome import Dead, Ended, Outcome, StepWrite
-from headrace_workers.core.pipeline.chain import next_in_chain, own_chain
+from headrace_workers.core.pipeline.chain import is_patient, next_in_chain, own_chain
 from headrace_workers.core.pipeline.receipt import receipt
 from headrace_workers.core.pipeline.stage import ReadBytes, Stage, Weight, unexpected
 from headrace_workers.core.pipeline.task import Job, Task
@@ -43,7 +43,6 @@ from headrace_workers.features.generation.attempt import (
     failed,
     fields_of,
     in_time,
-    is_patient,
     lets_go,
     no_job,
     passed_on,
@@ -89,7 +88,7 @@ def decide(
                 tasks[index], model, (share := share_left(tasks[index], model)), cancelled, begun, monotonic
             ),
             at_most=share,
-            patient=is_patient(tasks[index], model),
+            patient=is_patient(job.chain, model, job.lane, tasks[index].seconds_left),
         )
         for index, job in jobs
     ]

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from headrace_schemas import GenerationJob, HeadraceError, Message
-from headrace_workers.core.ledger.outcome import Done, Retry, StepWrite
+from headrace_workers.core.ledger.outcome import Done, StepWrite
 from headrace_workers.features.generation.feature import ANSWERING
 
 Context: TypeAlias = Mapping[str, Any]
@@ -29,7 +29,7 @@ class Answering:
     """Additions of one feature; each part is a pure function.
 
     `conversation(job, context)` returns the messages that the model reads instead of the job's, or None. The messages
-    of `turns` follow them. `without_another(context, error)` returns the outcome of a job whose model cannot answer
+    of `turns` follow them. `without_another(context, error)` returns how a job goes on whose model cannot answer
     again, or None if the feature did not send the job back. `answer_fields(context, text)` returns fields of the
     `Answer` with this text. `rows` returns the rows that are written with it.
 
@@ -40,7 +40,7 @@ class Answering:
 
     conversation: Callable[[GenerationJob, Context], tuple[Message, ...] | None] = _none
     turns: Callable[[Context], tuple[Message, ...]] = _empty
-    without_another: Callable[[Context, HeadraceError], Done | Retry | None] = _none
+    without_another: Callable[[Context, HeadraceError], Done | None] = _none
     answer_fields: Callable[[Context, str], Mapping[str, Any]] = _no_fields
     rows: Callable[[Context, str], tuple[StepWrite, ...]] = _empty
 

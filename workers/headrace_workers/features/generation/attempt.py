@@ -1,6 +1,4 @@
-"""One attempt of a model at a job: what its failure leads to, what the receipt says of it, and how a model is asked for
-another answer.
-"""
+"""One attempt of a model at a job: its record in the receipt, and how a model is asked for another answer."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,11 +12,8 @@ from headrace_schemas.events import Attempt
 from headrace_schemas.job import ModelJob
 from headrace_schemas.limits import MAX_COMPLETION_TOKENS, MAX_SHORT_TEXT, MAX_TEXT
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, ProviderBusy, Retry, Signal, Wait
+from headrace_workers.core.ledger.outcome import Dead, Done, Outcome, Retry, Signal, Unanswered
 from headrace_workers.core.pipeline.chain import (
-    Decision,
-    attempt_of,
-    decide_next,
     in_words,
     links_in,
     next_in_chain,
@@ -49,7 +44,6 @@ TURNS: Final = "turns"  # in the context of who has it asked: what it is told af
 
 ABSTAINED: Final = "abstained"  # in the context of a step: the models that left its answer to others, and why
 
-_LEAST_SECONDS: Final = 0.001  # left to a job whose step has begun: settling decides whether its deadline has passed
 ROOM: Final = "room"  # in the context of a step: the longest answer of its next attempt, in tokens
 REPAIR: Final = "repair"  # and what it is told: the answer before, and what is wrong with it
 _MORE: Final = 2  # times the room of an answer that was cut off
@@ -68,13 +62,6 @@ def turns_in(context: Mapping[str, Any]) -> tuple[Message, ...]:
     return tuple(Message.model_validate(each) for each in context.get(TURNS, ()))
 
 
-def given_up(error: HeadraceError, done: Done) -> Done | Retry:
-    """Let the job go on with its earlier answer, as `done` says: at once, or when there is no other try."""
-    if not error.category.retryable:
-        return done
-    return Retry(reason_of(error), category=error.category, otherwise=done)
-
-
 class AttemptTooLong(HeadraceError):
     """An attempt that used up its share of the job's deadline: the next model is to have the rest."""
 
@@ -82,26 +69,14 @@ class AttemptTooLong(HeadraceError):
     billed = True
 
 
-def decision_on(task: Task, error: HeadraceError, model: str) -> Decision:
-    """Return who answers a task next, after this failure of a model. A retry is bounded when the step is settled."""
-    left = None if task.seconds_left is None else max(_LEAST_SECONDS, task.seconds_left)
-    opens_in = (error.after or inf) if isinstance(error, BreakerIsOpen) else 0.0
-    attempt = attempt_of(error, model, task.job, waited=task.waited)
-    if isinstance(error, ServerFailed) and all(each.model != model for each in tried_in(task.context)):
-        attempt = replace(attempt, again=True)
-    return decide_next(attempt, own_chain(task.job), task.job.lane, left, opens_in)
-
-
-def failed_attempt(
-    generator: Generator, category: Category, error: HeadraceError, ms: float, usage: Usage | None = None
-) -> Attempt:
+def failed_attempt(generator: Generator, error: HeadraceError, ms: float, usage: Usage | None = None) -> Attempt:
     """Return the record of an attempt that failed. It names a provider only if that may have seen the text. `usage` is
     of an answer that is of no use.
     """
     return Attempt(
         model=generator.alias,
         provider=None if isinstance(error, ProviderNotAllowed | Unseen) else _provider(generator),
-        category=category,
+        category=error.category,
         reason=reason_of(error),
         failure=error.failure if isinstance(error, Unparsable) else None,
         ms=round(max(0, ms), 1),
@@ -112,13 +87,6 @@ def failed_attempt(
 def no_job(_job_id: str) -> bool:
     """Name no job."""
     return False
-
-
-def is_patient(task: Task, model: str) -> bool:
-    """Return True if a task waits for this model while its provider is busy and names no time."""
-    if next_in_chain(own_chain(task.job), model) is None:
-        return True
-    return decision_on(task, ProviderBusy("it takes no calls"), model).action == "wait"
 
 
 def share_left(task: Task, model: str) -> float | None:
@@ -149,26 +117,19 @@ def in_time(answer: A | HeadraceError, at_most: float | None, ms: float) -> A | 
     return answer
 
 
-def failed(task: Task, error: HeadraceError, generator: Generator, ms: float) -> Outcome:
-    """Return the outcome of an attempt that failed with this error: another attempt or model, a wait, or the end."""
-    decision = decision_on(task, error, generator.alias)
-    reason, is_open = reason_of(error), isinstance(error, BreakerIsOpen)
-    if decision.action == "wait":
-        return Wait(Signal(signal_of(generator.alias)) if is_open else None, reason, at_most=decision.seconds)
-    if is_open:
-        retry = Retry(reason, category=decision.category)
-        return with_failure(retry, task, failed_attempt(generator, decision.category, error, 0))
-    ends = (addition.without_another(task.context, error) for addition in reversed(answering()))
-    outcome: Outcome | None = next((end for end in ends if end is not None), None)
-    if outcome is None:
-        outcome = (
-            Dead(decision.category, reason, billed=error.billed, code=error.end_code)
-            if decision.action == "dead"
-            else Retry(reason, category=decision.category, billed=error.billed, again=decision.before_next)
-        )
-    if isinstance(error, GivenUp):  # nobody wants the answer, and nothing failed
-        return outcome
-    return with_failure(outcome, task, failed_attempt(generator, decision.category, error, ms))
+def failed(task: Task, error: HeadraceError, generator: Generator, ms: float) -> Unanswered:
+    """Return the outcome of an attempt that failed with this error."""
+    model = generator.alias
+    if isinstance(error, BreakerIsOpen):
+        shut = failed_attempt(generator, error, 0)
+        return Unanswered(error, shut, opens_in=error.after or inf, until=Signal(signal_of(model)))
+    is_first = all(each.model != model for each in tried_in(task.context))
+    return Unanswered(
+        error,
+        None if isinstance(error, GivenUp) else failed_attempt(generator, error, ms),
+        again=isinstance(error, ServerFailed) and is_first,
+        otherwise=_earlier(task, error),
+    )
 
 
 def source_fields(remote: RemoteSource | None) -> dict[str, str | None]:
@@ -176,16 +137,6 @@ def source_fields(remote: RemoteSource | None) -> dict[str, str | None]:
     if remote is None:
         return {}
     return {"provider": remote.provider, "returned_model": remote.model, "fingerprint": remote.fingerprint}
-
-
-def with_failure(outcome: Outcome, task: Task, attempt: Attempt) -> Outcome:
-    """Return the outcome of a failed attempt with the record of it, and of those before it."""
-    if isinstance(outcome, Retry):
-        return replace(outcome, context={**outcome.context, **with_attempt(task.context, attempt)})
-    before = tried_in(task.context)
-    if isinstance(outcome, Dead) and before:
-        return replace(outcome, reason=f"{outcome.reason}; tried before: {in_words(before)}")
-    return outcome
 
 
 def passed_on(task: Task, error: Abstained, model: str, stage: str) -> Done | None:
@@ -276,12 +227,13 @@ def unparsable(
     earlier = _earlier(task, error)
     if another is None and earlier is not None:
         return replace(earlier, usage=usage)
-    attempt = failed_attempt(generator, error.category, error, ms, usage)
     if another is None:
-        dead = Dead(error.category, reason_of(error), usage=usage, failure=error.failure, place=error.place)
-        return with_failure(dead, task, attempt)
-    retry = replace(another, otherwise=earlier, usage=usage, failure=error.failure, place=error.place)
-    return with_failure(retry, task, attempt)
+        before = tried_in(task.context)
+        reason = f"{reason_of(error)}; tried before: {in_words(before)}" if before else reason_of(error)
+        return Dead(error.category, reason, usage=usage, failure=error.failure, place=error.place)
+    attempt = failed_attempt(generator, error, ms, usage)
+    context = {**another.context, **with_attempt(task.context, attempt)}
+    return replace(another, context=context, otherwise=earlier, usage=usage, failure=error.failure, place=error.place)
 
 
 def shortened(
@@ -295,23 +247,22 @@ def shortened(
     if room is None or not isinstance(job, GenerationJob):
         return answered
     error = Unparsable("the answer's tokens ended before it did, and it was closed", "truncated")
-    retry = Retry(
+    attempt = failed_attempt(generator, error, ms, usage)
+    return Retry(
         reason_of(error),
-        context={ROOM: room},
+        context={ROOM: room, **with_attempt(task.context, attempt)},
         more_tokens=room - job.sampling.max_tokens,
         otherwise=replace(answered, context={**answered.context, ROOM: None}),
         usage=usage,
         failure=error.failure,
     )
-    return with_failure(retry, task, failed_attempt(generator, error.category, error, ms, usage))
 
 
-def _earlier(task: Task, error: Unparsable) -> Done | None:
+def _earlier(task: Task, error: HeadraceError) -> Done | None:
     """Return how the job goes on with the answer that it had before it was sent back to its model; None without one."""
     ends = (addition.without_another(task.context, error) for addition in reversed(answering()))
-    end = next((each for each in ends if each is not None), None)
-    found = end.otherwise if isinstance(end, Retry) else end
-    return replace(found, context={**found.context, **forgotten(task.context)}) if isinstance(found, Done) else None
+    found = next((end for end in ends if end is not None), None)
+    return found and replace(found, context={**found.context, **forgotten(task.context)})
 
 
 def _another(
@@ -327,9 +278,8 @@ def _another(
             return Retry(reason, context={ROOM: room}, more_tokens=room - job.sampling.max_tokens)
     told = None if completion is None else _repair_of(error, completion)
     context = {**forgotten(task.context), **({} if told is None else {REPAIR: told})}
-    decision = decision_on(task, error, generator.alias)
-    if decision.action == "next":
-        return Retry(reason, category=decision.category, context=context)
+    if error.category is Category.REROUTABLE and next_in_chain(job.chain, generator.alias) is not None:
+        return Retry(reason, category=error.category, context=context)
     if error.failure != "unparsable" or _failed_before(task, generator.alias):
         return None
     if told is not None and completion is not None:

@@ -222,7 +222,8 @@ class Rerouting:
         except HeadraceError:  # a newer version's: its own bridge knows what to do
             return None
         left = None if row.deadline >= NEVER else (row.deadline - row.now) / 1000
-        decision, route = self._pipeline.decide(stage, row.job_id, job, FailedAttempt(model=model), left, inf)
+        unserved = FailedAttempt(model=model, opens_in=inf)
+        decision, route = self._pipeline.decide(stage, row.job_id, job, unserved, left)
         if decision.action != "next" or route is None or route.model is None:
             return None
         attempt = Attempt(model=model, category=decision.category, reason=reason, ms=0)

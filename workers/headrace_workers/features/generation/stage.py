@@ -11,7 +11,7 @@ from headrace_schemas.job import ModelJob
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.output_format import JsonObjectFormat, JsonSchemaFormat
 from headrace_workers.core.ledger.outcome import Dead, Done, Outcome
-from headrace_workers.core.pipeline.chain import TRIED, own_chain
+from headrace_workers.core.pipeline.chain import TRIED, is_patient, own_chain
 from headrace_workers.core.pipeline.receipt import seen_by
 from headrace_workers.core.pipeline.stage import (
     FurtherAnswers,
@@ -28,7 +28,6 @@ from headrace_workers.features.generation.attempt import (
     fields_of,
     forgotten,
     in_time,
-    is_patient,
     lets_go,
     no_job,
     repairing,
@@ -77,7 +76,7 @@ def generate(
             job.tenant,
             lets_go(tasks[index], model, (share := share_left(tasks[index], model)), cancelled, begun, monotonic),
             share,
-            patient=is_patient(tasks[index], model),
+            patient=is_patient(job.chain, model, job.lane, tasks[index].seconds_left),
             output=job.output,
             tools=job.tools,
             offer=job.offer,

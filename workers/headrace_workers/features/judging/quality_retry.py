@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from headrace_schemas import (
     Answer,
+    Category,
     Contains,
     Criterion,
     GenerationJob,
@@ -32,12 +33,12 @@ from headrace_schemas.events import Attempt as Call
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.min_quality import Attempt, MinQuality, QualityFloor
 from headrace_schemas.reasons import reason_of
-from headrace_workers.core.ledger.outcome import Done, Ended, Held, Retry
-from headrace_workers.core.pipeline.chain import TRIED, FailedAttempt, decide_next, with_attempt
+from headrace_workers.core.ledger.outcome import Done, Ended, Held
+from headrace_workers.core.pipeline.chain import TRIED, next_in_chain, with_attempt
 from headrace_workers.core.pipeline.receipt import receipt, seen_by
 from headrace_workers.core.pipeline.task import SCORES, Task
 from headrace_workers.core.tables import RELEASED
-from headrace_workers.features.generation.attempt import GENERATE, given_up, objected, turns_in
+from headrace_workers.features.generation.attempt import GENERATE, objected, turns_in
 from headrace_workers.features.judging.scores import forgotten
 from headrace_workers.models.structured.tools import said_in
 
@@ -128,13 +129,13 @@ def turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
     return turns_in(context.get(_CONTEXT, {}))
 
 
-def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | Retry | None:
-    """Return the outcome, with the answer of before, of a job whose model cannot answer again; None if it has none."""
+def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | None:
+    """Return the end, with the answer of before, of a job whose model cannot answer again; None if it has none."""
     state = context.get(_CONTEXT)
     if state is None:
         return None
     why = f"it could not be made again: {reason_of(error)}"[:MAX_SHORT_TEXT]
-    return given_up(error, Done(context={_CONTEXT: {**state, _STOPPED: why}}))
+    return Done(context={_CONTEXT: {**state, _STOPPED: why}})
 
 
 def ended(task: Task, event: Moderated, verdict: JudgeVerdict, usage: Usage | None = None) -> Result:
@@ -194,17 +195,17 @@ def _next(
 ) -> Done | None:
     """Send the job to the next model of its chain, as if this one had failed; None after the last."""
     answer = event.answer
-    decision = decide_next(FailedAttempt(model=answer.model), job.chain, job.lane, None)
-    if decision.action != "next":
+    following = next_in_chain(job.chain, answer.model)
+    if following is None:
         return None
     ms = next((stage.ran_ms for stage in reversed(event.stages) if stage.stage == GENERATE), 0.0)
     call = answer.attempts[-1] if answer.attempts else Call(model=answer.model, provider=answer.provider, ms=ms)
     poor = f"its score by {floor.criterion} is {score.value:.3g}, below {floor.value:.3g}"
-    failed = call.model_copy(update={"category": decision.category, "reason": poor, "usage": answer.usage})
+    failed = call.model_copy(update={"category": Category.REROUTABLE, "reason": poor, "usage": answer.usage})
     context: dict[str, Any] = {TRIED: []}
     for each in (*answer.attempts[:-1], failed):
         context = with_attempt(context, each)
-    return Done(to=GENERATE, model=decision.model, context={**forgotten(), **context, _CONTEXT: dict(tried)})
+    return Done(to=GENERATE, model=following, context={**forgotten(), **context, _CONTEXT: dict(tried)})
 
 
 def _held(floor: MinQuality, score: Score, verdict: JudgeVerdict) -> Held:

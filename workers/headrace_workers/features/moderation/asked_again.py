@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from headrace_schemas import Answer, GenerationJob, HeadraceError, Message, Output, Usage
-from headrace_workers.core.ledger.outcome import Done, Retry
+from headrace_workers.core.ledger.outcome import Done
 from headrace_workers.core.pipeline.task import Task
 from headrace_workers.features.cache.step import CONTEXT as RECALL
 from headrace_workers.features.cache.step import GIVEN
-from headrace_workers.features.generation.attempt import GENERATE, TURNS, given_up, objected, turns_in
+from headrace_workers.features.generation.attempt import GENERATE, TURNS, objected, turns_in
 from headrace_workers.features.moderation.detector import Moderation
 from headrace_workers.models.structured.tools import said_in
 
@@ -47,12 +47,12 @@ def turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
     return turns_in(context.get(_CONTEXT, {}))
 
 
-def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | Retry | None:
-    """Return the outcome, withheld, of a job whose model cannot answer again; None if it was not asked again."""
+def without_another(context: Mapping[str, Any], _error: HeadraceError) -> Done | None:
+    """Return the end, withheld, of a job whose model cannot answer again; None if it was not asked again."""
     state = context.get(_CONTEXT, {})
     if TURNS not in state:
         return None
-    return given_up(error, Done(context={_CONTEXT: {**state, _STOPPED: True}}))
+    return Done(context={_CONTEXT: {**state, _STOPPED: True}})
 
 
 def whole(context: Mapping[str, Any], answer: Answer) -> tuple[Answer, Mapping[str, Any]]:

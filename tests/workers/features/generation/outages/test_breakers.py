@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.core.ledger.conftest import ledger  # noqa: F401 - a fixture
 from tests.workers.core.ledger.test_work import settings
+from tests.workers.core.pipeline.claimed import outcome_settled
 from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.ledger_jobs import claim_one, dispatch, take_in
 from tests.workers.runtime.bridge.records import RULES, generation
@@ -20,7 +21,7 @@ from headrace_schemas.errors import Unavailable, Unparsable
 from headrace_schemas.job import Lane
 from headrace_schemas.model_events import BreakerClosed
 from headrace_workers.core.clock import SystemClock
-from headrace_workers.core.ledger.outcome import Done, ProviderBusy, Retry, Wait
+from headrace_workers.core.ledger.outcome import Done, ProviderBusy, Retry, Unanswered, Wait
 from headrace_workers.core.pipeline.chain import OWN, tried_in
 from headrace_workers.core.pipeline.routing import Pipeline
 from headrace_workers.core.pipeline.settle import task_of
@@ -252,17 +253,21 @@ def test_every_call_of_a_model_follows_its_breaker(ledger, asks):  # noqa: F811
 def test_a_model_with_an_open_breaker_is_not_asked(ledger):  # noqa: F811
     open_now(ledger)
     model, health = Down(), ModelHealth(ledger, "echo")
-    (moved,) = generate([task(ledger, CHAIN())], generator=MonitoredGenerator(model, health))
+
+    def outcome(asked):
+        (unanswered,) = generate([asked], generator=MonitoredGenerator(model, health))
+        return outcome_settled(unanswered, asked)
+
+    moved = outcome(task(ledger, CHAIN()))
     assert isinstance(moved, Retry)
     assert moved.reason == "echo was not asked: its breaker is open after away"
     assert [(each.model, each.ms) for each in tried_in(moved.context)] == [("echo", 0.0)]
     for job in (generation(), CHAIN(lane=Lane.BATCH)):
-        (waits,) = generate([task(ledger, job)], generator=MonitoredGenerator(model, health))
+        waits = outcome(task(ledger, job))
         assert isinstance(waits, Wait)
         assert waits.until.key == signal_of("echo")
         assert 0 < waits.at_most <= 60
-    (late,) = generate([task(ledger, CHAIN(lane=Lane.BATCH), 300_000)], generator=MonitoredGenerator(model, health))
-    assert isinstance(late, Retry)
+    assert isinstance(outcome(task(ledger, CHAIN(lane=Lane.BATCH), 300_000)), Retry)
     assert model.calls == 0
 
 
@@ -305,10 +310,10 @@ def test_a_breaker_tells_others_no_word_of_the_provider(ledger, caplog):  # noqa
     error.shared = "the provider answered 401"
     failing = MonitoredGenerator(Down(error), ModelHealth(ledger, "echo"))
     failed = [generate([task(ledger, generation())], generator=failing)[0] for _ in range(PATIENCE)]
-    assert all("my diagnosis" in outcome.reason for outcome in failed)
-    (waits,) = generate([task(ledger, generation())], generator=MonitoredGenerator(Down(), ModelHealth(ledger, "echo")))
+    assert all("my diagnosis" in str(outcome.error) for outcome in failed)
+    (shut,) = generate([task(ledger, generation())], generator=MonitoredGenerator(Down(), ModelHealth(ledger, "echo")))
     told = [
-        waits.reason,
+        str(shut.error),
         breaker_of(ledger).reason,
         *(each.reason for each in ledger.overview().incidents),
         *(str(each.record.value) for each in ledger.outbox(9) if each.record.topic is Topic.MODELS),
@@ -438,8 +443,8 @@ def test_no_provider_saw_the_text_of_a_job_in_a_drill(ledger):  # noqa: F811
     far = MonitoredGenerator(Far(), ModelHealth(ledger, "echo", lambda: 0.0))
     ledger.of(Breakers).drill("echo", "down", 60_000)
     (down,) = generate([task(ledger, CHAIN())], generator=far)
-    assert isinstance(down, Retry)
-    assert [(each.model, each.provider) for each in tried_in(down.context)] == [("echo", None)]
+    assert isinstance(down, Unanswered)
+    assert (down.attempt.model, down.attempt.provider) == ("echo", None)
 
 
 class Far(EchoGenerator):
@@ -450,8 +455,8 @@ def test_a_drill_is_felt_until_its_time_is_over(ledger):  # noqa: F811
     answers, health = EchoGenerator(), ModelHealth(ledger, "echo", lambda: 0.0)
     ledger.of(Breakers).drill("echo", "down", 60_000)
     (down,) = generate([task(ledger, CHAIN())], generator=MonitoredGenerator(answers, health))
-    assert isinstance(down, Retry)
-    assert down.reason == "drill: it could not be reached"
+    assert isinstance(down, Unanswered)
+    assert str(down.error) == "drill: it could not be reached"
     ledger.of(Breakers).drill("echo", None, 0)
     (done,) = generate([task(ledger, CHAIN())], generator=MonitoredGenerator(answers, ModelHealth(ledger, "echo")))
     assert isinstance(done, Done)
