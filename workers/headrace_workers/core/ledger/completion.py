@@ -56,8 +56,8 @@ from headrace_workers.core.ledger.outcome import (
     Ended,
     Held,
     JobEnd,
-    Outcome,
     Retry,
+    Settled,
     StepWrite,
     Wait,
 )
@@ -92,7 +92,7 @@ class StepResult(NamedTuple):
     """
 
     job_id: str
-    outcome: Outcome
+    outcome: Settled
     records: tuple[Outgoing, ...] = ()
     following: tuple[NewStep, ...] = ()
     end: Outgoing | None = None

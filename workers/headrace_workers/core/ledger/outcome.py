@@ -210,7 +210,8 @@ class Dropped:
 
 UNSAID_SECONDS: Final = 30.0  # where a provider does not say when it takes calls again
 
-Outcome = Done | Ended | Retry | Unanswered | Wait | Held | Dead | Dropped
+Settled = Done | Ended | Retry | Wait | Held | Dead | Dropped  # what the ledger is told of a step
+Outcome = Settled | Unanswered
 
 
 def outcome_of(error: HeadraceError) -> Retry | Wait | Dead:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
+from headrace_workers.core.ledger.outcome import Dead, Done, Ended, Held, Retry, Settled, Wait
 from headrace_workers.core.tables import NEVER
 
 INTERACTIVE: Final = 0
@@ -11,7 +11,7 @@ BATCH: Final = 1
 
 
 # The state of a step after its outcome. A dead one waits until its job is buried, in the same transaction.
-STATES: Final[Mapping[type[Outcome], str]] = {
+STATES: Final[Mapping[type[Settled], str]] = {
     Done: "done",
     Ended: "done",
     Retry: "waiting",
@@ -25,7 +25,7 @@ class Tried(NamedTuple):
     """The outcome of a step that is run in the transaction that makes it, and when it is ready again (`StepResult`)."""
 
     began_at: int  # ms by the ledger's clock
-    outcome: Outcome
+    outcome: Settled
     delay_ms: int | None = None
 
 
