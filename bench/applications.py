@@ -80,15 +80,15 @@ def _definition(number: int) -> Definition:
 def _jobs(count: int, resolved: bool) -> list[dict[str, Any]]:
     prompts = [request["prompt"].strip() for request in requests(count)]
     if resolved:
-        return [{"application": _APPLICATION, "variables": {"request": each}, "lane": "batch"} for each in prompts]
+        return [{"application": _APPLICATION, "variables": {"request": prompt}, "lane": "batch"} for prompt in prompts]
     return [
         {
             "model": ECHO,
-            "messages": [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": each}],
+            "messages": [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": prompt}],
             "max_tokens": ECHO_TOKENS,
             "lane": "batch",
         }
-        for each in prompts
+        for prompt in prompts
     ]
 
 

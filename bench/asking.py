@@ -45,8 +45,8 @@ class Asking:
         told, _ = self._process.communicate(timeout=_SECONDS)
         if self._process.returncode:
             raise Stalled("the client that asks failed: see above")
-        found = [[Answer(*each) for each in answers] for answers in json.loads(told)["answers"]]
-        if wrong := {each.status for answers in found for each in answers} - {status}:
+        found = [[Answer(*answer) for answer in answers] for answers in json.loads(told)["answers"]]
+        if wrong := {answer.status for answers in found for answer in answers} - {status}:
             raise Stalled(f"it answered {min(wrong)} where {status} was expected")
         return found
 

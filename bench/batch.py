@@ -79,7 +79,7 @@ def _real(there: Services, count: int, say: Say) -> list[Row]:
     home = make_home(there.folder, SMOLLM2)
     asked = requests(count)
     question = {"model": str(home / "models" / SMOLLM2), "threads": available_cores(), "sample": min(count, 128),
-                "prompts": [each["prompt"] for each in asked], "max_tokens": MAX_TOKENS}  # fmt: skip
+                "prompts": [entry["prompt"] for entry in asked], "max_tokens": MAX_TOKENS}  # fmt: skip
     say(f"plain script: the best batch size, then {count} prompts")
     plain = [_plain(there.folder, question | {"batch_size": None})]
     size, rates = plain[0]["batch_size"], []
@@ -92,7 +92,7 @@ def _real(there: Services, count: int, say: Say) -> list[Row]:
             rates.append(tokens_of_last(live) / seconds)
         say("plain script: once more")
         plain.append(_plain(there.folder, question | {"batch_size": size}))
-    scripts = [each["tokens"] / each["seconds"] for each in plain]
+    scripts = [entry["tokens"] / entry["seconds"] for entry in plain]
     return [
         *(row(f"plain script, {count} prompts in batches of {size}, run {number}", rate, "tokens/s")
           for number, rate in enumerate(scripts, 1)),
@@ -145,8 +145,8 @@ def _jobs(count: int, model: str) -> Iterator[dict[str, Any]]:
     if model == ECHO:
         yield from echo_jobs(count)
         return
-    for each in requests(count):
-        yield {**each, "model": model, "max_tokens": MAX_TOKENS, "lane": "batch"}
+    for request in requests(count):
+        yield {**request, "model": model, "max_tokens": MAX_TOKENS, "lane": "batch"}
 
 
 def _plain(folder: Path, question: dict[str, Any]) -> dict[str, Any]:

@@ -73,8 +73,8 @@ def generations(results: Iterable[Result]) -> int:
 
 def tiers(results: Iterable[Result]) -> dict[str, int]:
     """How many results came from where."""
-    found = Counter(_tier(result) for result in results)
-    return {tier.value: found[tier] for tier in CacheTier}
+    counter = Counter(_tier(result) for result in results)
+    return {tier.value: counter[tier] for tier in CacheTier}
 
 
 def _bursts(there: Services, count: int, say: Say) -> list[Row]:

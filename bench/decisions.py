@@ -121,7 +121,7 @@ def _choose(generator: "Generator", questions: tuple[Predicate, ...]) -> object:
     asked = [ask(_TEXT, question) for question in questions]
     sampling = Sampling(temperature=0, max_tokens=8)
     return generator.generate(
-        [Request(each.messages, sampling, "shop", output=ChoiceFormat(choices=each.labels)) for each in asked]
+        [Request(item.messages, sampling, "shop", output=ChoiceFormat(choices=item.labels)) for item in asked]
     )
 
 
@@ -159,7 +159,7 @@ def _a_cpu_second(generator: "Generator", count: int) -> float:
     begun = time.process_time()
     found = decide_all(generator, requests)
     taken = time.process_time() - begun
-    assert all(isinstance(each, Decided) for each in found)
+    assert all(isinstance(decided, Decided) for decided in found)
     return count / taken
 
 

@@ -75,8 +75,8 @@ def bench(say: Say, *, lines: int, batches: int, draws: int, embedded: bool = Fa
 
 def _answered(live: Deployment, home: Path, lines: int, batches: int, say: Say) -> list[Line]:
     asked = [
-        {"prompt": each["prompt"], "sampling": {"max_tokens": _LENGTHS[number % len(_LENGTHS)]}}
-        for number, each in enumerate(requests(lines))
+        {"prompt": request["prompt"], "sampling": {"max_tokens": _LENGTHS[number % len(_LENGTHS)]}}
+        for number, request in enumerate(requests(lines))
     ]
     random.Random(_SEED).shuffle(asked)
     ledger = Ledger.at(live.ledger)
@@ -85,7 +85,7 @@ def _answered(live: Deployment, home: Path, lines: int, batches: int, say: Say) 
     found: list[Line] = []
     known: set[bytes] = set()
     for number in range(batches):
-        text = b"".join(json.dumps(each).encode() + b"\n" for each in asked[number::batches])
+        text = b"".join(json.dumps(entry).encode() + b"\n" for entry in asked[number::batches])
         file = files.add([text], tenant="bench", purpose="batch", name="bench.jsonl", keep=None, lines=True)
         batch, _ = submit(ledger, file, wishes, key=None)
         while ledger.of(Batches).batch(batch.id).ended_at is None:  # type: ignore[union-attr]
@@ -126,10 +126,10 @@ def _as_they_ran(lines: Sequence[Line]) -> list[Row]:
 
 
 def _rows(of: str, what: str, told: Sequence[Told], *, aim: bool = True) -> list[Row]:
-    held = sum(each.held for each in told) / len(told)
+    held = sum(pair.held for pair in told) / len(told)
     return [
         row(f"{of}: within the interval, {what}", held, "share", at_least=LEVEL if aim else None),
-        row(f"{of}: the interval's width to what came, median", median(each.width for each in told), "ratio"),
+        row(f"{of}: the interval's width to what came, median", median(pair.width for pair in told), "ratio"),
     ]
 
 
@@ -140,8 +140,8 @@ def _history(lines: Sequence[Line]) -> History:
 def _came(lines: Sequence[Line]) -> tuple[Counter[int], float, float]:
     """How many lines may write so many tokens; what they wrote together; and the seconds of work."""
     ran = _history(lines).ran[SMOLLM2]
-    wrote, busy = sum(each.wrote for each in ran), sum(each.busy_ms for each in ran) / 1000
-    return Counter(each.wanted for each in ran), wrote, busy
+    wrote, busy = sum(item.wrote for item in ran), sum(item.busy_ms for item in ran) / 1000
+    return Counter(item.wanted for item in ran), wrote, busy
 
 
 def _told(foretold: Interval | None, came: float) -> Told:

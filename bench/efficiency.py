@@ -32,7 +32,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False, count: int |
         home = make_home(there.folder, SMOLLM2)
         sample = 16 if quick else _SAMPLE
         question = {"model": str(home / "models" / SMOLLM2), "threads": available_cores(), "sample": sample,
-                    "prompts": [each["prompt"] for each in asked], "max_tokens": MAX_TOKENS}  # fmt: skip
+                    "prompts": [entry["prompt"] for entry in asked], "max_tokens": MAX_TOKENS}  # fmt: skip
         say(f"plain script: the best batch size, then {count} prompts")
         plain = [_plain(there.folder, question | {"batch_size": None})]
         size = plain[0]["batch_size"]
@@ -62,18 +62,18 @@ def _rows(count: int, plain: list[dict[str, Any]], flows: list[Flow]) -> list[Ro
     tokens = [sum(result.answer.usage.completion_tokens for result in flow.results.values()) for flow in flows]
     rates = [written / flow.ended for written, flow in zip(tokens, flows, strict=True)]
     size, sweep = plain[0]["batch_size"], plain[0]["sweep"]
-    seconds = mean(each["seconds"] for each in plain)
+    seconds = mean(entry["seconds"] for entry in plain)
     return [
         *(row(f"plain script, sample in batches of {tried}", rate, "tokens/s") for tried, rate in sweep.items()),
         *(
-            row(f"plain script, {count} prompts in batches of {size}, run {number}", _rate(each), "tokens/s")
-            for number, each in enumerate(plain, 1)
+            row(f"plain script, {count} prompts in batches of {size}, run {number}", _rate(entry), "tokens/s")
+            for number, entry in enumerate(plain, 1)
         ),
         *(
             row(f"pipeline, {count} jobs, publishing included, run {number}", rate, "tokens/s")
             for number, rate in enumerate(rates, 1)
         ),
-        row("plain script, completion tokens", mean(each["tokens"] for each in plain), "tokens"),
+        row("plain script, completion tokens", mean(entry["tokens"] for entry in plain), "tokens"),
         row("pipeline, completion tokens", mean(tokens), "tokens"),
         row("pipeline to plain script, completion tokens a second", mean(rates) / mean(map(_rate, plain)), "ratio",
             at_least=0.95),
@@ -82,7 +82,7 @@ def _rows(count: int, plain: list[dict[str, Any]], flows: list[Flow]) -> list[Ro
 
 
 def _jobs(asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{**each, "model": SMOLLM2, "max_tokens": MAX_TOKENS, "lane": "batch"} for each in asked]
+    return [{**entry, "model": SMOLLM2, "max_tokens": MAX_TOKENS, "lane": "batch"} for entry in asked]
 
 
 def _plain(folder: Path, question: dict[str, Any]) -> dict[str, Any]:

@@ -54,8 +54,8 @@ def rows(count: int, whole: float, as_they_come: float, worker: float, rate: flo
 def texts(count: int, embedder: CountingEmbedder) -> list[str]:
     """Paragraphs of our own pages, again and again, no two alike; each is read whole."""
     room = embedder.max_tokens - embedder.added_tokens - 8  # for its number
-    found = [each for each in _paragraphs() if embedder.count_tokens(each) <= room]
-    return [f"{number} {found[number % len(found)]}" for number in range(count)]
+    paragraphs = [paragraph for paragraph in _paragraphs() if embedder.count_tokens(paragraph) <= room]
+    return [f"{number} {paragraphs[number % len(paragraphs)]}" for number in range(count)]
 
 
 def _paragraphs() -> Iterator[str]:

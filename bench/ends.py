@@ -53,7 +53,7 @@ class Ends:
         With `keep` the results are decoded and given back by job.
         """
         waiting = set(job_ids)
-        found, total, begun = Ended(time.monotonic()), len(waiting), time.monotonic()
+        ended, total, begun = Ended(time.monotonic()), len(waiting), time.monotonic()
         said = begun
         while waiting:
             # It comes back as soon as there is something: a long wait costs the machine least.
@@ -64,16 +64,16 @@ class Ends:
                         raise Stalled(f"job {job_id or 'unknown'} ended in `dead`: {_reason(record)}")
                     if job_id in waiting:
                         waiting.discard(job_id)
-                        found.last_at = time.monotonic()
+                        ended.last_at = time.monotonic()
                         if keep:
-                            found.values[job_id] = decode(record.headers, record.value)[1]
+                            ended.values[job_id] = decode(record.headers, record.value)[1]
             now = time.monotonic()
-            if now - found.last_at > _STALL_SECONDS:
+            if now - ended.last_at > _STALL_SECONDS:
                 raise Stalled(f"no job has ended for {_STALL_SECONDS:g} s; {len(waiting)} of {total} are open")
             if now - said > _SAY_EVERY:
                 said, done = now, total - len(waiting)
                 say(f"{done:,} of {total:,} ended, {done / (now - begun):,.0f}/s")
-        return found
+        return ended
 
     def close(self) -> None:
         """Disconnect."""

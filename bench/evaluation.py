@@ -59,7 +59,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
 
 def _asked(there: Services, items: int, say: Say) -> list[Row]:
     home = make_home(there.folder, SMOLLM2)
-    questions = [each["prompt"] for each in requests(items)]
+    questions = [request["prompt"] for request in requests(items)]
     jobs = items * len(_VARIANTS)
     prompts = [variant.replace("{{q}}", question) for question in questions for variant in _VARIANTS]
     question = {"model": str(home / "models" / SMOLLM2), "threads": available_cores(), "sample": min(jobs, 128),
@@ -73,12 +73,12 @@ def _asked(there: Services, items: int, say: Say) -> list[Row]:
         seconds = _evaluated(Path(folder, "run"), live, questions)
     say("plain script: once more")  # the machine's speed moves: the evaluation stands between the two
     plain.append(_plain(there.folder, question | {"batch_size": plain[0]["batch_size"]}))
-    alone = mean(each["seconds"] for each in plain)
+    alone = mean(entry["seconds"] for entry in plain)
     return [
         *(
-            row(f"plain script, {jobs} prompts in batches of {each['batch_size']}, run {number}",
-                jobs / each["seconds"], "jobs/s")
-            for number, each in enumerate(plain, 1)
+            row(f"plain script, {jobs} prompts in batches of {entry['batch_size']}, run {number}",
+                jobs / entry["seconds"], "jobs/s")
+            for number, entry in enumerate(plain, 1)
         ),
         row(f"evaluation of {items} items in {len(_VARIANTS)} variants, from the call to the report", jobs / seconds,
             "jobs/s"),
@@ -95,7 +95,7 @@ def _evaluated(folder: Path, live: Deployment, questions: list[str]) -> float:
         call, cwd=folder, env=dict(live.env), capture_output=True, text=True, check=False, timeout=_SECONDS
     )
     seconds = time.monotonic() - begun
-    if done.returncode != 0 or any(each["statuses"]["dead"] for each in json.loads(done.stdout)["variants"]):
+    if done.returncode != 0 or any(variant["statuses"]["dead"] for variant in json.loads(done.stdout)["variants"]):
         raise HeadraceError(f"the evaluation did not end well: {done.stdout[-500:]}{done.stderr[-500:]}")
     return seconds
 
@@ -137,7 +137,9 @@ def _receipts(jobs: int) -> Iterator[bytes]:
 
 def _write(folder: Path, questions: list[str], model: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "items.jsonl").write_text("".join(json.dumps({"q": each}) + "\n" for each in questions), encoding="utf-8")
+    (folder / "items.jsonl").write_text(
+        "".join(json.dumps({"q": question}) + "\n" for question in questions), encoding="utf-8"
+    )
     variants = "".join(
         f"\n[[variants]]\nname = {json.dumps(name)}\nprompt = {json.dumps(prompt)}\n"
         for name, prompt in zip("ABCD", _VARIANTS, strict=True)

@@ -43,7 +43,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False, count: int |
         ):
             run(producer, ends, list(echo_jobs(_WARM_UP)), say)
             rows = [
-                each for lane in ("batch", "interactive") for each in _beside(live, producer, ends, lane, count, say)
+                item for lane in ("batch", "interactive") for item in _beside(live, producer, ends, lane, count, say)
             ]
             rows += _behind(live, home, count, say)
         return report(NAME, there.stack, rows)
@@ -66,10 +66,10 @@ def _beside(live: Deployment, producer: Producer, ends: Ends, lane: str, count: 
         )
     finally:
         ledger.close()
-    came = min(each.accepted_at for each in jobs if each.tenant == few)
-    last = max(each.ended_at for each in jobs if each.tenant == few)
-    behind = [each.ended_at for each in jobs if each.tenant == crowd and each.ended_at > came]
-    before = sum(each <= last for each in behind)
+    came = min(job.accepted_at for job in jobs if job.tenant == few)
+    last = max(job.ended_at for job in jobs if job.tenant == few)
+    behind = [job.ended_at for job in jobs if job.tenant == crowd and job.ended_at > came]
+    before = sum(item <= last for item in behind)
     of = f"{_FEW} jobs beside {count:,} of another tenant, lane {lane}"
     return [
         row(f"{of}: from the first taken in to the last ended", (last - came) / 1000, "s"),
@@ -90,13 +90,13 @@ def _behind(live: Deployment, home: Path, count: int, say: Say) -> list[Row]:
         small = [_submit(live, ledger, files, lines) for lines in _SMALL]
         ids = [large, *small]
         _until(
-            lambda: all(ledger.of(Batches).batch(each).ended_at is not None for each in ids), "a batch has not ended"
+            lambda: all(ledger.of(Batches).batch(text).ended_at is not None for text in ids), "a batch has not ended"
         )
-        whole, *found = (ledger.of(Batches).batch(each) for each in ids)
+        whole, *found = (ledger.of(Batches).batch(text) for text in ids)
     finally:
         ledger.close()
-    took = max(each.ended_at for each in found) - min(each.created_at for each in found)
-    left = whole.ended_at - min(each.created_at for each in found)
+    took = max(pair.ended_at for pair in found) - min(pair.created_at for pair in found)
+    left = whole.ended_at - min(pair.created_at for pair in found)
     of = f"batches of {' and '.join(map(str, _SMALL))} lines behind one of {count:,} of their tenant"
     return [
         row(f"{of}: from the submission of the first to the end of both", took / 1000, "s"),

@@ -106,7 +106,7 @@ def _measure(fault: str, minute: float, minutes: int) -> tuple[float, float, int
                 time.sleep(_EVERY)
             _wait(bridge, ids)
             lost = len(ids) - len(bridge.outputs(ids))
-            at = [int((each - begun) // minute) for each in first.calls]
+            at = [int((call - begun) // minute) for call in first.calls]
             return *_latencies(ledger, ids), lost, [at.count(number) for number in range(minutes)]
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -147,19 +147,19 @@ def _following(there: Services, url: str, channel: str, number: int) -> Iterator
         saved = Saved(there.folder / "recall", ledger.identity, _EMBEDDER)
         follower = Follower(Questions(ledger, known, saved), Progress().loop(f"follow {number}"))
         heard = {Hint.CHANGES: follower.woken}
-        for each in (
+        for item in (
             HintListener(redis_client(there.redis), channel, heard, Progress().loop(f"ears {number}")),
             follower,
         ):
-            each.start()
-            stack.callback(each.stop)
+            item.start()
+            stack.callback(item.stop)
         yield known
 
 
 def _memory(ledger: Ledger, folder: Path, size: int) -> Row:
     command = [sys.executable, "-c", _MEMORY, str(folder), ledger.identity, _EMBEDDER, str(_DIMENSIONS)]
-    found = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-    held, count = map(int, found.stdout.split())
+    completed_process = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    held, count = map(int, completed_process.stdout.split())
     assert count == size
     return row("memory of 100,000 answers after a start from a snapshot", held / count * 100_000 / 2**20, "MiB")
 

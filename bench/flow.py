@@ -44,7 +44,7 @@ def requests(count: int) -> list[dict[str, Any]]:
 
 
 def _vary(line: Mapping[str, Any], turn: int) -> dict[str, Any]:
-    criteria = [each for each in line.get("criteria", ()) if each["criterion"] != "rubric"]
+    criteria = [criterion for criterion in line.get("criteria", ()) if criterion["criterion"] != "rubric"]
     prompt = f"Case {turn + 1}. {line['prompt']}" if turn else line["prompt"]
     return {"prompt": prompt, "criteria": criteria, "reference": line.get("reference")}
 

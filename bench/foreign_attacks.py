@@ -80,7 +80,7 @@ def honest_work() -> Iterator[Item]:
     rows = [
         json.loads(line) for name in ("train", "test") for line in _fetched(f"{_BIPIA}email/{name}.jsonl").splitlines()
     ]
-    orders = [each for own in json.loads(_fetched(f"{_BIPIA}text_attack_test.json")).values() for each in own]
+    orders = [item for own in json.loads(_fetched(f"{_BIPIA}text_attack_test.json")).values() for item in own]
     for number, (mail, question) in enumerate({row["context"]: row["question"] for row in rows}.items()):
         task = (*_ON_MAILS, question)[number % (len(_ON_MAILS) + 1)]
         yield Item(mail, "mail")

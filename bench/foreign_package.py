@@ -88,8 +88,8 @@ def _download(package: Package, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="headrace-bench-foreign-") as draft:
         argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *form, "--dest", draft, package.pin]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        found = list(Path(draft).glob("*"))
-        if done.returncode or not found:
+        paths = list(Path(draft).glob("*"))
+        if done.returncode or not paths:
             raise Unavailable(f"{package.pin} cannot be had: {done.stderr.strip()[-300:]}")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / found[0].name).write_bytes(found[0].read_bytes())
+        (folder / paths[0].name).write_bytes(paths[0].read_bytes())

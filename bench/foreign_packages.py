@@ -38,7 +38,7 @@ def wheel(name: str) -> Path:
         inside.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix="foreign-", dir=inside.parent))
         with zipfile.ZipFile(archive) as packed:
-            packed.extractall(draft, [each for each in packed.namelist() if not each.endswith((".py", ".so"))])
+            packed.extractall(draft, [text for text in packed.namelist() if not text.endswith((".py", ".so"))])
         draft.replace(inside)
     return inside
 

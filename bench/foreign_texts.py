@@ -48,7 +48,7 @@ def labelled(label: str) -> tuple[list[str], list[str]]:
     """
     content = fetched(_SAMPLES, "samples-1680.jsonl.gz", _SAMPLES_DIGEST)
     samples = [json.loads(line) for line in gzip.decompress(content).splitlines()]
-    with_it, without = ([each["prompt"] for each in samples if each.get(label) == known] for known in (1, 0))
+    with_it, without = ([sample["prompt"] for sample in samples if sample.get(label) == known] for known in (1, 0))
     return with_it, without
 
 

@@ -85,7 +85,7 @@ def _let_in(port: int, plain: int, promising: int, key: str, sizes: tuple[int, i
 
 
 def _seconds(answers: list[Answer]) -> float:
-    return max(each.at for each in answers) - min(each.sent for each in answers)
+    return max(answer.at for answer in answers) - min(answer.sent for answer in answers)
 
 
 def _answers(live: Deployment, port: int, key: str, count: int, say: Say) -> list[Row]:

@@ -101,8 +101,8 @@ class _Hall:
         with connection(self.port) as made:
             made.request("GET", "/metrics", headers={"authorization": f"Bearer {self._key}"})
             told = made.getresponse().read().decode()
-        found = re.search(r"^headrace_gateway_waiting (\S+)", told, re.MULTILINE)
-        return int(float(found[1])) if found else -1
+        match = re.search(r"^headrace_gateway_waiting (\S+)", told, re.MULTILINE)
+        return int(float(match[1])) if match else -1
 
 
 def many_wait(
@@ -141,7 +141,7 @@ def many_wait(
 
 def _woken(plain: int, requests: Sequence[str], body: bytes) -> list[float]:
     """Milliseconds until the plain application has answered each of these requests, which waited for one event."""
-    with asking(plain, [[each] for each in requests]) as client, connection(plain) as made:
+    with asking(plain, [[text] for text in requests]) as client, connection(plain) as made:
         client.go()
         _eventually(lambda: _asked(made, "GET", "/waiting") == len(requests), "waited for")
         at = _asked(made, "POST", "/wake", body)
@@ -175,7 +175,7 @@ def _rows(
     resident: tuple[float, float],
 ) -> list[Row]:
     held, full = resident
-    one_99, among_99, together_99, woken_99 = (percentile(each, 99) for each in (one, among_many, together, woken))
+    one_99, among_99, together_99, woken_99 = (percentile(group, 99) for group in (one, among_many, together, woken))
     return [
         row("one waits: from the job's end to its answer, p50", percentile(one, 50), "ms"),
         row("one waits: from the job's end to its answer, p99", one_99, "ms"),

@@ -80,8 +80,8 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         unseen = _cross_validated(ours, found, without=left_out)
         rows.append(row(f"{change}, left out of the fit: AUROC", _auroc_of(ours, unseen, change), at_least=0.85))
     for of, texts in held_out.items():
-        probabilities = np.array([support(each).probability for each in others[of]])
-        for change in [each for each in CHANGES if any(pair.kind == each for pair in texts)]:
+        probabilities = np.array([support(item).probability for item in others[of]])
+        for change in [text for text in CHANGES if any(pair.kind == text for pair in texts)]:
             rows.append(row(f"{of}, {change}: AUROC", _auroc_of(texts, probabilities, change), at_least=0.85))
             rows.append(row(f"{of}, {change}: named as unsupported", _named(texts, probabilities, change), "share"))
         rows.append(row(f"{of}, supported: named as unsupported", _named(texts, probabilities, SUPPORTED), "share"))
@@ -93,12 +93,12 @@ def _on_foreign(embedder: Embedder, say: Say, *, quick: bool) -> list[Row]:
     """Headrace as it is, on foreign documents: AUROC by kind with its interval, drawn anew by document."""
     found = foreign.pairs()
     found = found[:_QUICK] if quick else found
-    judged = [support(each) for each in measured(found, embedder, say)]
-    scores, counted_ = np.array([each.probability for each in judged]), np.array([each.checked for each in judged])
+    judged = [support(item) for item in measured(found, embedder, say)]
+    scores, counted_ = np.array([item.probability for item in judged]), np.array([item.checked for item in judged])
     kinds = np.array([pair.kind for pair in found])
     documents = np.array([pair.document for pair in found])
     rows = []
-    for change in [each for each in foreign.CHANGED if each in kinds]:
+    for change in [name for name in foreign.CHANGED if name in kinds]:
         of = np.isin(kinds, (SUPPORTED, change))
         low, high = _interval(documents[of], scores[of], kinds[of] == SUPPORTED)
         told = f"foreign, {change} (n = {(kinds == change).sum()}, {low:.3f} to {high:.3f})"
@@ -126,7 +126,7 @@ def _verified(embedder: Embedder, say: Say, *, quick: bool) -> list[Row]:
     chosen = [
         pair
         for kind in (SUPPORTED, *foreign.CHANGED)
-        for pair in [each for each in found if each.kind == kind][: _OF_SUPPORTED if kind == SUPPORTED else _OF_CHANGED]
+        for pair in [pair for pair in found if pair.kind == kind][: _OF_SUPPORTED if kind == SUPPORTED else _OF_CHANGED]
     ]
     claims = [LabelledPair(pair.document, pair.context, pair.claim, pair.kind == SUPPORTED) for pair in chosen]
     with tempfile.TemporaryDirectory() as folder:
@@ -150,10 +150,10 @@ def _verified(embedder: Embedder, say: Say, *, quick: bool) -> list[Row]:
 def _interval(documents: NDArray[np.int64], scores: Floats, right: NDArray[np.bool_]) -> tuple[float, float]:
     """The 95 % interval of an AUROC: whole documents are drawn anew."""
     random = np.random.default_rng(0)
-    of = [np.flatnonzero(documents == each) for each in np.unique(documents)]
+    of = [np.flatnonzero(documents == document) for document in np.unique(documents)]
     drawn = []
     for _ in range(_DRAWS):
-        chosen = np.concatenate([of[each] for each in random.integers(0, len(of), len(of))])
+        chosen = np.concatenate([of[integer] for integer in random.integers(0, len(of), len(of))])
         above, below = scores[chosen][right[chosen]], scores[chosen][~right[chosen]]
         if len(above) and len(below):
             drawn.append((above[:, None] > below).mean() + (above[:, None] == below).mean() / 2)
@@ -177,8 +177,8 @@ def _cross_validated(found: Sequence[Pair], doubted: Sequence[Doubts], *, withou
     supported = np.array([pair.kind == SUPPORTED for pair in found])
     known = np.array([pair.kind not in without for pair in found])
     fold = np.array([pair.document % _FOLDS for pair in found])
-    raw = np.array([evidence_features(each) for each in doubted])
-    nearer = np.array([[each.nearer[kind] for kind in KINDS] for each in doubted])
+    raw = np.array([evidence_features(item) for item in doubted])
+    nearer = np.array([[item.nearer[kind] for kind in KINDS] for item in doubted])
     scores = np.zeros(len(found))
     for tested in range(_FOLDS):
         train = (fold != tested) & known
@@ -188,7 +188,7 @@ def _cross_validated(found: Sequence[Pair], doubted: Sequence[Doubts], *, withou
         design = np.column_stack([np.ones(len(found)), (design - design[train].mean(axis=0)) / spread])
         weights = _logistic(design[train], supported[train])
         scores[fold == tested] = design[fold == tested] @ weights
-    scores += VETO * np.array([vetoes(each) for each in doubted])
+    scores += VETO * np.array([vetoes(item) for item in doubted])
     return scores
 
 

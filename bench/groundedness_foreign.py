@@ -96,9 +96,9 @@ def pairs(seed: int = 0) -> list[Pair]:
             found.append(Pair(number, domain, context, _reworded(random.choice(far), random), OTHER))
     chosen: set[Pair] = set()
     for kind in (SUPPORTED, *CHANGED):
-        of = [each for each in found if each.kind == kind]
+        of = [pair for pair in found if pair.kind == kind]
         chosen.update(random.sample(of, min(len(of), 2 * _MOST if kind == SUPPORTED else _MOST)))
-    return [each for each in dict.fromkeys(found) if each in chosen]
+    return [pair for pair in dict.fromkeys(found) if pair in chosen]
 
 
 def _changes(claim: str, context: str, names: Sequence[str], random: Random) -> Iterator[tuple[str, str]]:
@@ -107,7 +107,7 @@ def _changes(claim: str, context: str, names: Sequence[str], random: Random) -> 
     if numbers:
         match = random.choice(numbers)
         yield NUMBER, _instead(claim, match, _new_number(match.group(), context, random))
-        others = [each for each in there if each not in claim and abs(len(each) - len(match.group())) <= 1]
+        others = [item for item in there if item not in claim and abs(len(item) - len(match.group())) <= 1]
         if others:
             yield NUMBER_ELSEWHERE, _instead(claim, match, random.choice(others))
     own = list(_NAME.finditer(claim))
@@ -170,7 +170,7 @@ def _drawn(texts: Sequence[str], random: Random) -> list[list[str]]:
     for text in texts:
         lines = [line for line in _lines(text) if line]
         cut = [lines[start : start + _SENTENCES] for start in range(0, len(lines), _SENTENCES)]
-        found += [each for each in cut if len(each) >= _LEAST_SENTENCES]
+        found += [group for group in cut if len(group) >= _LEAST_SENTENCES]
     return random.sample(found, min(_OF_DOMAIN, len(found)))
 
 
@@ -178,7 +178,7 @@ def _lines(text: str) -> list[str]:
     """Whole sentences of 8 to 45 words, without markup."""
     plain = re.sub(r"\s+", " ", text)
     cut = re.split(r"(?<=[a-z0-9)][.!?]) (?=[A-Z])", plain)
-    return list(dict.fromkeys(each.strip() for each in cut if 8 <= len(each.split()) <= 45 and each.endswith(".")))
+    return list(dict.fromkeys(item.strip() for item in cut if 8 <= len(item.split()) <= 45 and item.endswith(".")))
 
 
 def _news() -> list[str]:
@@ -197,7 +197,7 @@ def _pages(folder: Path) -> list[str]:
 
 def _plain(markup: str) -> str:
     paragraphs = re.findall(r"<(?:p|para|entry|li|dd)\b[^>]*>(.*?)</(?:p|para|entry|li|dd)>", markup, re.DOTALL)
-    return unescape(" ".join(re.sub(r"<[^>]+>", "", each) for each in paragraphs))
+    return unescape(" ".join(re.sub(r"<[^>]+>", "", paragraph) for paragraph in paragraphs))
 
 
 def _programming() -> list[str]:

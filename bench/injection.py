@@ -82,4 +82,4 @@ def _rows(name: str, flagged: NDArray[np.bool_], kinds: NDArray[np.str_], *, bou
 
 def _flagged(detector: Detector, items: Sequence[Item]) -> NDArray[np.bool_]:
     found = detector.detect([item.text for item in items])
-    return np.array([any(each.score >= SCORE_FLOOR for each in own) for own in found], dtype=np.bool_)
+    return np.array([any(detection.score >= SCORE_FLOOR for detection in own) for own in found], dtype=np.bool_)

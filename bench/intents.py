@@ -103,8 +103,8 @@ def _nearest(known: Sequence[Row]) -> Callable[[str], tuple[Message, ...]]:
 def prepare(rows: Split, folder: Path, base: str, source: Path, sizes: Sequence[str]) -> None:
     """Write a recipe and its rows for each size, which is a number of rows and of epochs, such as 400:3."""
     folder.mkdir(exist_ok=True)
-    of = {int(size): int(epochs) for size, _, epochs in (each.partition(":") for each in sizes)}
-    for name, part in (("held-out", rows.held_out), *((f"train-{each}", rows.evenly(each)) for each in of)):
+    of = {int(size): int(epochs) for size, _, epochs in (size.partition(":") for size in sizes)}
+    for name, part in (("held-out", rows.held_out), *((f"train-{number}", rows.evenly(number)) for number in of)):
         lines = (
             json.dumps({"messages": [{"role": role, "content": content} for role, content in turns]})
             for turns in ((("system", _NAME), ("user", text), ("assistant", label)) for text, label in part)

@@ -27,7 +27,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         generator = load_generator(Path(folder), DEFAULT_MODEL)
         say(f"{len(items)} items")
         found = probe(generator, items)
-    rows = [figure for each in found.measures for figure in _rows(each)]
+    rows = [figure for measure in found.measures for figure in _rows(measure)]
     rows += [
         row("answered in the permitted words", 1 - found.unanswered / found.asked, "share"),
         row("mass that fell on them, median", found.mass, "share"),

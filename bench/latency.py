@@ -53,7 +53,7 @@ def _idle(there: Services, home: Path, count: int, say: Say) -> list[Row]:
             if turn >= 0:
                 took.append(one)
                 parts.append(alone)
-    least = [total(each) for each in parts]
+    least = [total(part) for part in parts]
     rows = [
         row(f"floor: {name}, {times} of them a job, p50 of {count}", percentile([p[name] for p in parts], 50), "ms")
         for name, times in TIMES.items()

@@ -33,7 +33,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False, count: int |
     """
     count = count or (16 if quick else 256)
     asked = requests(count)
-    prompts = [each["prompt"] for each in asked]
+    prompts = [entry["prompt"] for entry in asked]
     with services(embedded=embedded) as there:
         say("the model is made ready")
         home = make_home(there.folder, SMOLLM2)
@@ -69,7 +69,7 @@ def _serve(folder: Path, prompts: list[str], slots: int) -> float:
 
 
 def _pipeline(there: Services, home: Path, asked: list[dict[str, Any]], say: Say) -> Flow:
-    jobs = [{**each, "model": SMOLLM2, "max_tokens": MAX_TOKENS, "lane": "batch"} for each in asked]
+    jobs = [{**entry, "model": SMOLLM2, "max_tokens": MAX_TOKENS, "lane": "batch"} for entry in asked]
     with (
         deployment(there, home, [SMOLLM2], TWO_WORKERS) as live,
         live.producer() as producer,
@@ -80,7 +80,9 @@ def _pipeline(there: Services, home: Path, asked: list[dict[str, Any]], say: Say
 
 
 def _rows(count: int, slots: int, servers: list[float], singles: list[float], flows: list[Flow]) -> list[Row]:
-    rates = [sum(each.answer.usage.completion_tokens for each in flow.results.values()) / flow.ended for flow in flows]
+    rates = [
+        sum(result.answer.usage.completion_tokens for result in flow.results.values()) / flow.ended for flow in flows
+    ]
     return [
         *(row(f"pipeline, {count} jobs, int8, run {number}", rate, "tokens/s") for number, rate in enumerate(rates, 1)),
         *(

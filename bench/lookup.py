@@ -179,8 +179,8 @@ def worded(numbers: NDArray[np.int64], *openings: str) -> list[list[str]]:
 def _only_these_were_asked(likeness: NearestQuestions, before: Sequence[str]) -> None:
     """What is known was near to something before, as most of what is served was; and what is asked next is new."""
     forget_read()
-    for each in before:
-        likeness.nearest([lookup_of(each, _SCOPE)])
+    for text in before:
+        likeness.nearest([lookup_of(text, _SCOPE)])
 
 
 def _compared(
@@ -210,7 +210,7 @@ def _fill(ledger: Ledger, size: int) -> None:
                 "INSERT INTO entries (scope, key, tenant, state, job_id, lane, question, answer, made_at, expires_at)"
                 " VALUES ('bench', :key, 'default', 'live', :number, 0, :question, :answer, 0, 99999999999999)"
             ),
-            [{**each, "number": str(each["number"]), "answer": b"x" * 500} for each in rows],
+            [{**entry, "number": str(entry["number"]), "answer": b"x" * 500} for entry in rows],
         )
     with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sql("VACUUM ANALYZE entries"))

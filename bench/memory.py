@@ -40,7 +40,9 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         home = make_home(there.folder, SMOLLM2)
         with deployment(there, home, [SMOLLM2], BY_ROLE) as live, live.producer() as producer, Ends(live.kafka) as ends:
             say(f"{count} SmolLM2 jobs")
-            jobs = [{**each, "model": SMOLLM2, "max_tokens": _MAX_TOKENS, "lane": "batch"} for each in requests(count)]
+            jobs = [
+                {**request, "model": SMOLLM2, "max_tokens": _MAX_TOKENS, "lane": "batch"} for request in requests(count)
+            ]
             run(producer, ends, jobs, say)
             rows = [found for name, pid in sorted(live.pids.items()) for found in _process(name, pid)]
         rows += _base_install(say)
@@ -51,10 +53,10 @@ def _process(name: str, pid: int) -> list[Row]:
     import psutil
 
     leader = psutil.Process(pid)
-    found = [each.memory_full_info() for each in (leader, *leader.children(recursive=True))]
-    rows = [row(f"{name}, resident", sum(each.rss for each in found) / 2**20, "MiB")]
+    found = [child.memory_full_info() for child in (leader, *leader.children(recursive=True))]
+    rows = [row(f"{name}, resident", sum(item.rss for item in found) / 2**20, "MiB")]
     if hasattr(found[0], "pss"):  # Linux: what is shared is divided among those who share it
-        rows.append(row(f"{name}, proportional", sum(each.pss for each in found) / 2**20, "MiB"))
+        rows.append(row(f"{name}, proportional", sum(item.pss for item in found) / 2**20, "MiB"))
     return rows
 
 
@@ -86,7 +88,7 @@ def _imports(python: Path) -> list[Row]:
             took[statement].append(1000 * _seconds(command))
     ratio = median(took[_IMPORTS[1]]) / median(took[_YARDSTICK])
     return [
-        *(row(f"{name}, median of {_RUNS} processes", median(each), "ms") for name, each in took.items()),
+        *(row(f"{name}, median of {_RUNS} processes", median(group), "ms") for name, group in took.items()),
         row(f"{_IMPORTS[1]}, to {_YARDSTICK}", ratio, "ratio", at_most=_AT_MOST),
     ]
 

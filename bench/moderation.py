@@ -57,7 +57,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     from headrace_workers.models.embedders.load_embedder import load_embedder
     from headrace_workers.models.pull import pull
 
-    found = [Item(*each) for each in harms(sets())] + [*_ours(BENIGN, "benign"), *_ours(BORDERLINE, "borderline")]
+    found = [Item(*harm) for harm in harms(sets())] + [*_ours(BENIGN, "benign"), *_ours(BORDERLINE, "borderline")]
     items = found[::_QUICK] if quick else found
     kinds = np.array([item.kind for item in items])
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +97,7 @@ def _foreign(moderator: PolicyModerator, *, quick: bool) -> Iterator[Row]:
     said = [case["text"] for case in cases if not case["hateful"]]
     yield estimated(f"HateCheck, not hateful, of {len(said):,}: held", share(_actions(moderator, said) == "review"))
     yield from _severe(moderator)
-    harm = [each.text for each in harms(sets()) if each.category == "self-harm"]
+    harm = [pair.text for pair in harms(sets()) if pair.category == "self-harm"]
     yield estimated(f"DoNotAnswer, self-harm, of {len(harm)}: held", share(_actions(moderator, harm) == "review"))
 
 
@@ -111,14 +111,19 @@ def _severe(moderator: PolicyModerator) -> Iterator[Row]:
             return
         for name, texts in zip(("found", "found where it is not"), groups, strict=True):
             found = [
-                isinstance(each, Moderation) and each.verdict.categories[category] for each in moderator.moderate(texts)
+                isinstance(moderation, Moderation) and moderation.verdict.categories[category]
+                for moderation in moderator.moderate(texts)
             ]
             yield estimated(f"OpenAI's test set, {category}: {name}, of {len(texts):,}", share(np.array(found)))
 
 
 def _actions(moderator: PolicyModerator, texts: Sequence[str]) -> NDArray[np.str_]:
-    verdicts = [each for at in range(0, len(texts), OUTPUTS) for each in moderator.moderate(texts[at : at + OUTPUTS])]
-    return np.array([each.action for each in verdicts if isinstance(each, Moderation)])
+    verdicts = [
+        moderation
+        for at in range(0, len(texts), OUTPUTS)
+        for moderation in moderator.moderate(texts[at : at + OUTPUTS])
+    ]
+    return np.array([verdict.action for verdict in verdicts if isinstance(verdict, Moderation)])
 
 
 def _ours(templates: Sequence[Template], kind: str) -> Iterator[Item]:
@@ -166,8 +171,8 @@ def _by_heads(items: Sequence[Item], embedder: Embedder, *, least: int) -> tuple
         detector = HeadDetector(_fitted(vectors, kinds, folds != fold, learnt, embedder.id), embedder)
         here = np.flatnonzero(folds == fold)
         for at, detections in zip(here, detector.detect([items[place].text for place in here]), strict=True):
-            for each in detections:
-                flagged[learnt.index(each.category), at] |= each.score >= SCORE_FLOOR
+            for detection in detections:
+                flagged[learnt.index(detection.category), at] |= detection.score >= SCORE_FLOOR
     return flagged, learnt
 
 
@@ -187,8 +192,12 @@ def _fitted(
 def _whole(name: str, flagged: Bools, kinds: NDArray[np.str_], *, bound: bool = False) -> Iterator[Row]:
     """Of all texts: whether harm is found at all, and how often harmless ones are objected to."""
     benign, borderline = kinds == "benign", kinds == "borderline"
-    found = rates(flagged, ~benign & ~borderline)
-    for word, estimate in (("precision", found.precision), ("recall", found.recall), ("F1", found.f1)):
+    detection_rates = rates(flagged, ~benign & ~borderline)
+    for word, estimate in (
+        ("precision", detection_rates.precision),
+        ("recall", detection_rates.recall),
+        ("F1", detection_rates.f1),
+    ):
         yield estimated(f"{name}: {word}", estimate)
     for word, which, most in (("benign", benign, 0.02), ("borderline", borderline, 0.05)):
         of_it = rates(flagged[which], np.zeros(which.sum(), dtype=np.bool_)).benign_false_positives
@@ -198,11 +207,11 @@ def _whole(name: str, flagged: Bools, kinds: NDArray[np.str_], *, bound: bool = 
 def _of_category(name: str, flagged: Bools, kinds: NDArray[np.str_], category: str) -> Iterator[Row]:
     """Of one category's texts and the harmless ones."""
     rows = (kinds == category) | np.isin(kinds, ("benign", "borderline"))
-    found = rates(flagged[rows], (kinds == category)[rows])
-    yield estimated(f"{name}: precision", found.precision)
-    yield estimated(f"{name}: recall, of {(kinds == category).sum()}", found.recall)
-    yield estimated(f"{name}: F1", found.f1)
-    yield estimated(f"{name}: benign false positives", found.benign_false_positives)
+    detection_rates = rates(flagged[rows], (kinds == category)[rows])
+    yield estimated(f"{name}: precision", detection_rates.precision)
+    yield estimated(f"{name}: recall, of {(kinds == category).sum()}", detection_rates.recall)
+    yield estimated(f"{name}: F1", detection_rates.f1)
+    yield estimated(f"{name}: benign false positives", detection_rates.benign_false_positives)
 
 
 def estimated(
@@ -233,9 +242,9 @@ def _times(
         "head": lambda: head.detect(texts),
     }
     took = {name: _timed(work) / len(texts) for name, work in asked.items()}
-    for name, each in took.items():
-        yield row(f"{name}: an output", 1000 * each, "ms")
-        yield row(f"{name}: to generating it", each / seconds, "share")
+    for name, value in took.items():
+        yield row(f"{name}: an output", 1000 * value, "ms")
+        yield row(f"{name}: to generating it", value / seconds, "share")
     yield row("rules and head: to generating it", (took["rules"] + took["head"]) / seconds, "share", at_most=0.03)
 
 
@@ -258,8 +267,8 @@ def _generated(count: int, tokens: int) -> tuple[list[str], float]:
     with tempfile.TemporaryDirectory() as folder:
         generator = load_generator(make_home(Path(folder), SMOLLM2), SMOLLM2, LoadOptions(inter_threads=1))
         asked = [
-            Request((Message(role="user", content=each["prompt"]),), Sampling(max_tokens=tokens))
-            for each in requests(count)
+            Request((Message(role="user", content=request["prompt"]),), Sampling(max_tokens=tokens))
+            for request in requests(count)
         ]
         generator.generate(asked[:2])
         begun = time.perf_counter()

@@ -45,7 +45,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False, count: int |
                     if limited:
                         (budget,) = ledger.of(Quotas).find([_TENANT], unit="money")
                         spent += budget.used + budget.reserved
-                        receipts += sum(each.cost.amount for each in flow.results.values() if each.cost)
+                        receipts += sum(result.cost.amount for result in flow.results.values() if result.cost)
                         ledger.of(Quotas).remove(_TENANT, unit="money")
     paired = [within / without for within, without in zip(rates[True], rates[False], strict=True)]
     return report(

@@ -68,7 +68,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     numbers, dates, documented = [*_numbers()], [*_dates()], [*_documented()]
     addresses, names, clean = [*_addresses()], [*_names()], everyday(_EACH)
     if quick:
-        numbers, dates, documented, clean = (each[::_QUICK] for each in (numbers, dates, documented, clean))
+        numbers, dates, documented, clean = (items[::_QUICK] for items in (numbers, dates, documented, clean))
         addresses, names = addresses[::_QUICK], names[::_QUICK]
     values = (numbers, dates, documented, addresses, names)
     say(f"{sum(map(len, values)):,} values, {len(clean):,} ordinary texts")
@@ -91,7 +91,9 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         rows.append(estimated(f"ordinary texts in which {of} finds a name", share(np.array(changed)), at_most=least))
     for country in sorted({item.group for item in numbers}):
         rows.append(
-            _found([detector], f"national numbers, {country}", [each for each in numbers if each.group == country])
+            _found(
+                [detector], f"national numbers, {country}", [number for number in numbers if number.group == country]
+            )
         )
     changed = [bool(found) for found in detector.detect(clean)]
     rows.append(estimated(f"ordinary texts changed, of {len(clean):,}", share(np.array(changed)), at_most=0.02))
@@ -120,7 +122,7 @@ def _of_names(
 def _found(detectors: list[Detector], metric: str, items: list[Item], at_least: float | None = None) -> Row:
     texts = [item.text for item in items]
     hits = []
-    for item, *found in zip(items, *(each.detect(texts) for each in detectors), strict=True):
+    for item, *found in zip(items, *(detector.detect(texts) for detector in detectors), strict=True):
         start = item.text.index(item.value)
         hits.append(any(each.start <= start and start + len(item.value) <= each.end for one in found for each in one))
     return estimated(f"{metric}, of {len(items):,}", share(np.array(hits, dtype=np.bool_)), at_least=at_least)
@@ -152,7 +154,7 @@ def _dates() -> Iterator[Item]:
 
 def _addresses() -> Iterator[Item]:
     """Yield streets, with the town as the country writes it, and alone."""
-    templates = [each for each in _held_out("address") if each.count("{{") == 0]
+    templates = [text for text in _held_out("address") if text.count("{{") == 0]
     for number, person in enumerate(_others()):
         street, town, code = person["StreetAddress"], person["City"], person["ZipCode"]
         if person["Country"] in _TOWN_FIRST:
@@ -166,7 +168,7 @@ def _addresses() -> Iterator[Item]:
 
 def _names() -> Iterator[Item]:
     people = list(_others())
-    sentences = [(each, field) for field in _NAME_FIELDS for each in _held_out(field) if each.count("\0") == 1]
+    sentences = [(item, field) for field in _NAME_FIELDS for item in _held_out(field) if item.count("\0") == 1]
     for group in (True, False):
         mine = [pair for pair in sentences if bool(_SAYS_NAME.search(_GAP.sub("", pair[0]))) is group]
         for number, person in enumerate(people):
@@ -187,8 +189,8 @@ def _held_out(placeholder: str) -> list[str]:
     """Return the sentences with which no rule was written."""
     gap = "{{" + placeholder + "}}"
     return [
-        each for each in _templates(placeholder)
-        if hashlib.sha256(each.replace("\0", gap).encode()).digest()[0] % 2 == 1
+        template for template in _templates(placeholder)
+        if hashlib.sha256(template.replace("\0", gap).encode()).digest()[0] % 2 == 1
     ]  # fmt: skip
 
 

@@ -64,13 +64,13 @@ def cpu_seconds(pids: Mapping[str, int]) -> Counter[str]:
     started, and by this process, which publishes jobs and reads their ends.
     """
     names, this = {pid: name for name, pid in pids.items()}, psutil.Process()
-    found: Counter[str] = Counter()
+    counter: Counter[str] = Counter()
     for process in (this, *this.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
             own = "the producer and consumer" if process.pid == this.pid else process.name()
             times = process.cpu_times()
-            found[names.get(process.pid, own)] += times.user + times.system
-    return found
+            counter[names.get(process.pid, own)] += times.user + times.system
+    return counter
 
 
 def _celery(there: Services, count: int, flow: Flow, say: Say) -> list[Row]:

@@ -29,7 +29,7 @@ _PLAIN_SECONDS = 1_800.0
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     """128 jobs (16 when quick) with one system prompt, in turns: shared, not shared, and the plain script."""
     count, turns = (16, 1) if quick else (128, _TURNS)
-    prompts = [each["prompt"] for each in requests(count)]
+    prompts = [request["prompt"] for request in requests(count)]
     with services(embedded=embedded) as there:
         say("the model is made ready")
         home = make_home(there.folder, SMOLLM2)

@@ -50,9 +50,9 @@ async def _tell(path: str, writer: asyncio.StreamWriter) -> None:
 async def _wait(prefix: str, count: int) -> int:
     until = time.monotonic() + _LONGEST
     while True:
-        found = len(_seen) if len(_seen) < count else sum(path.startswith(prefix) for path, _, _ in _seen)
-        if found >= count or time.monotonic() >= until:
-            return found
+        number = len(_seen) if len(_seen) < count else sum(path.startswith(prefix) for path, _, _ in _seen)
+        if number >= count or time.monotonic() >= until:
+            return number
         _more.clear()
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + until - time.monotonic()):

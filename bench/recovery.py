@@ -103,7 +103,7 @@ class _Stream:
         self._lock = threading.Lock()
         self._sent: dict[str, float] = {}
         self.ended: dict[str, float] = {}
-        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._send, self._read)]
+        self._threads = [threading.Thread(target=item, daemon=True) for item in (self._send, self._read)]
 
     def start(self) -> None:
         """Begin."""

@@ -53,7 +53,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         first = read(home, _EACH_HALF)
         known = {page.name for page in first}
         pages = first if quick else [*first, *(page for page in read(home, 1) if page.name not in known)]
-        chunks = [each for page in pages for each in chunk(page, plain.count_tokens, SIZE)]
+        chunks = [item for page in pages for item in chunk(page, plain.count_tokens, SIZE)]
         passages, sought = by_faq(home, chunks, plain.count_tokens)
         rows: list[Row] = []
         for size in SIZES[:1] if quick else SIZES:
@@ -64,8 +64,8 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
 
 def drawn(passages: Sequence[Chunk], size: int) -> list[Chunk]:
     """The answers of the FAQ, and as many others as the base has room for: the first of them, or some of those."""
-    answers = [each for each in passages if each.document.startswith(_FAQ)]
-    others = [each for each in passages if not each.document.startswith(_FAQ)][: max(SIZES) - len(answers)]
+    answers = [passage for passage in passages if passage.document.startswith(_FAQ)]
+    others = [passage for passage in passages if not passage.document.startswith(_FAQ)][: max(SIZES) - len(answers)]
     chosen = sorted(Random(0).sample(range(len(others)), min(len(others), size - len(answers))))
     return [*answers, *(others[place] for place in chosen)]  # a document's passages stay together
 
@@ -110,6 +110,6 @@ def everyday_questions() -> dict[str, list[str]]:
         for case in json.loads(file.read_text(encoding="utf-8"))["cases"]
     ]
     return {
-        "small talk and trivia": [each for each in dict.fromkeys(asked) if len(each.split()) >= _LEAST_WORDS],
+        "small talk and trivia": [item for item in dict.fromkeys(asked) if len(item.split()) >= _LEAST_WORDS],
         "customers": list(dict.fromkeys(cases)),
     }

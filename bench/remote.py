@@ -39,7 +39,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     4,000 of two models, twice alone and twice while 64 calls of a third are open that hardly end.
     """
     count = 400 if quick else 4_000
-    prompts = [str(each["prompt"]) for each in requests(count)]
+    prompts = [str(request["prompt"]) for request in requests(count)]
     with services(embedded=embedded) as there, _endpoint() as url:
         home = there.folder / "home"
         home.mkdir()

@@ -80,10 +80,10 @@ def show(found: Report, console: Console) -> None:
     for name in ("value", "unit", "target"):
         table.add_column(name, justify="right" if name == "value" else "left", no_wrap=True)
     table.add_column("holds")
-    for each in found.rows:
-        value = "–" if each.value is None else f"{each.value:,g}" if abs(each.value) < 1000 else f"{each.value:,.0f}"
-        holds = "" if each.holds is None else "[green]yes[/]" if each.holds else "[red]no[/]"
-        table.add_row(each.metric, value, each.unit, each.target or "", holds)
+    for row in found.rows:
+        value = "–" if row.value is None else f"{row.value:,g}" if abs(row.value) < 1000 else f"{row.value:,.0f}"
+        holds = "" if row.holds is None else "[green]yes[/]" if row.holds else "[red]no[/]"
+        table.add_row(row.metric, value, row.unit, row.target or "", holds)
     console.print(table)
 
 

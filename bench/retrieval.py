@@ -53,7 +53,7 @@ class Sought(NamedTuple):
 
     def quality(self, ranked: Callable[[str], Sequence[Chunk]]) -> tuple[float, float]:
         """nDCG@10 and recall@10, as means."""
-        found = {question: [self.key(each) for each in ranked(question)] for question in self.right}
+        found = {question: [self.key(item) for item in ranked(question)] for question in self.right}
         return (
             mean(ndcg(found[question], right) for question, right in self.right.items()),
             mean(recall(found[question], right) for question, right in self.right.items()),
@@ -69,7 +69,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         embedder = KeptVectors(plain, FOLDER, say)
         say("the pages are read and cut")
         pages = read(home, _QUICK_PARTS if quick else _PARTS)
-        chunks = [each for page in pages for each in chunk(page, plain.count_tokens, SIZE)]
+        chunks = [item for page in pages for item in chunk(page, plain.count_tokens, SIZE)]
         base = indexed(chunks, embedder)
         entries = by_index(home, {page.name for page in pages}, 100 if quick else _QUESTIONS)
         embedder.embed(sorted(entries))
@@ -128,33 +128,33 @@ def halves(entries: Mapping[str, frozenset[str]], key: Callable[[Chunk], str]) -
 
 def by_faq(home: Path, chunks: Sequence[Chunk], count: Callable[[str], int]) -> tuple[list[Chunk], Sought]:
     """The passages with those of the FAQ, without the headings that ask; and these."""
-    others = [each for each in chunks if not each.document.startswith(_FAQ)]
+    others = [item for item in chunks if not item.document.startswith(_FAQ)]
     answers, right = [], {}
     with Reader() as reader:
         for path in sorted((home / _FAQ).glob("*.html")):
             name = str(path.relative_to(home))
-            for each in chunk(reader.read(load(path, name)), count, SIZE):
-                asked = each.section.rpartition(SEPARATOR)[2]
-                body = "\n".join(line for line in each.text.splitlines() if not line.startswith("#")).strip()
+            for row in chunk(reader.read(load(path, name)), count, SIZE):
+                asked = row.section.rpartition(SEPARATOR)[2]
+                body = "\n".join(line for line in row.text.splitlines() if not line.startswith("#")).strip()
                 if asked.endswith("?") and body:
                     # Where it belongs is in its name, which is not indexed.
-                    answers.append(replace(each, document=f"{name}#{asked}", section="", text=body))
+                    answers.append(replace(row, document=f"{name}#{asked}", section="", text=body))
                     right[asked] = frozenset({f"{name}#{asked}"})
     return [*others, *answers], Sought(right, _page_of)
 
 
 def indexed(chunks: Sequence[Chunk], embedder: KeptVectors) -> Passages:
     """The passages, as a worker holds them; the ledger's rows are made here."""
-    documents = {name: number for number, name in enumerate(dict.fromkeys(each.document for each in chunks))}
-    vectors = embedder.embed([each.indexed for each in chunks])
+    documents = {name: number for number, name in enumerate(dict.fromkeys(item.document for item in chunks))}
+    vectors = embedder.embed([item.indexed for item in chunks])
     return Passages(
         (
             SimpleNamespace(
-                id=number, key=each.id, document=each.document, document_id=documents[each.document], sha256="",
-                section=each.section, start=each.span[0], stop=each.span[1], text=each.text, embedder=embedder.id,
+                id=number, key=item.id, document=item.document, document_id=documents[item.document], sha256="",
+                section=item.section, start=item.span[0], stop=item.span[1], text=item.text, embedder=embedder.id,
                 vector=vector.tobytes(), terms=None, attributes="{}", added_at=0,
             )
-            for number, (each, vector) in enumerate(zip(chunks, vectors, strict=True))
+            for number, (item, vector) in enumerate(zip(chunks, vectors, strict=True))
         ),
         embedder,
     )  # fmt: skip
@@ -169,8 +169,8 @@ def compared(name: str, base: Passages, sought: Sought, *, bound: bool) -> list[
 
     def reciprocal(question: str) -> list[Chunk]:
         scores: dict[str, float] = {}
-        for each in legs[question].values():
-            for rank, (id_, _) in enumerate(each.found, start=1):
+        for item in legs[question].values():
+            for rank, (id_, _) in enumerate(item.found, start=1):
                 scores[id_] = scores.get(id_, 0.0) + 1 / (_RECIPROCAL + rank)
         return [base.chunk(id_) for id_ in sorted(scores, key=lambda id_: (-scores[id_], id_))]
 
@@ -224,7 +224,7 @@ def _chosen(base: Passages, sought: Sought) -> list[Row]:
         weights = {WORDS: weight, VECTORS: 1 - weight}
 
         def ranked(question: str, weights: Mapping[str, float] = weights) -> list[Chunk]:
-            return [base.chunk(each.id) for each in fuse(legs[question], weights)]
+            return [base.chunk(fused.id) for fused in fuse(legs[question], weights)]
 
         gain, _ = sought.quality(ranked)
         rows.append(row(f"the other {len(sought.right):,} entries, words weigh {weight:g}: nDCG@10", gain))

@@ -82,11 +82,11 @@ def rows(of: Answers, drawn: Sequence[int]) -> tuple[list[Any], list[Verdict], l
     ]
     labels = [
         SimpleNamespace(
-            job_id=each.job_id, kind="criterion", about=CRITERION, value=float(of.right[int(each.job_id)]), who="ann",
-            said_at=1, probability=each.probability, item=each.item,
+            job_id=sample.job_id, kind="criterion", about=CRITERION, value=float(of.right[int(sample.job_id)]),
+            who="ann", said_at=1, probability=sample.probability, item=sample.item,
         )
-        for each in samples
-        if of.decides[int(each.job_id)]
+        for sample in samples
+        if of.decides[int(sample.job_id)]
     ]  # fmt: skip
     return labels, verdicts, samples
 

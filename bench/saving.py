@@ -70,7 +70,7 @@ def stream(meanings: Sequence[Meaning], count: int, seed: int = 0) -> list[Askin
 
 def wrong(asked: Sequence[Asking], results: Sequence[Result]) -> int:
     """How many were served the answer to a question of another meaning."""
-    meaning = {result.job_id: each.meaning for each, result in zip(asked, results, strict=True)}
+    meaning = {result.job_id: asking.meaning for asking, result in zip(asked, results, strict=True)}
     served = [
         (result, result.answer.recall.first_job)
         for result in results
@@ -81,7 +81,7 @@ def wrong(asked: Sequence[Asking], results: Sequence[Result]) -> int:
 
 def rows(model: str, asked: Sequence[Asking], found: Mapping[CacheMode, Replayed]) -> list[Row]:
     """What each way took, and what it saved, against none."""
-    texts, meanings = len({each.text for each in asked}), len({each.meaning for each in asked})
+    texts, meanings = len({asking.text for asking in asked}), len({asking.meaning for asking in asked})
     of = f"{model}, {len(asked):,} jobs about {meanings:,} questions in {texts:,} wordings"
     bare = found[CacheMode.OFF]
     made = []
@@ -95,13 +95,15 @@ def rows(model: str, asked: Sequence[Asking], found: Mapping[CacheMode, Replayed
         if mode is CacheMode.OFF:
             continue
         told = [
-            each.answer.recall for each in way.results if each.answer is not None and each.answer.recall is not None
+            result.answer.recall
+            for result in way.results
+            if result.answer is not None and result.answer.recall is not None
         ]
         made += [
             row(f"{name}: rate to that without", bare.seconds / way.seconds, "ratio", at_least=1.0),
-            row(f"{name}: tokens saved, as the receipts say", sum(each.saved_tokens for each in told), "tokens"),
+            row(f"{name}: tokens saved, as the receipts say", sum(recall.saved_tokens for recall in told), "tokens"),
             row(f"{name}: seconds of the model saved, as the receipts say",
-                sum(each.saved_ms for each in told) / 1000, "s"),
+                sum(recall.saved_ms for recall in told) / 1000, "s"),
             row(f"{name}: served the answer to another question", wrong(asked, way.results), "jobs"),
             *(row(f"{name}: from the tier {tier}", number, "jobs") for tier, number in tiers(way.results).items()),
         ]  # fmt: skip
@@ -116,7 +118,7 @@ def _replayed(there: Services, model: str, asked: Sequence[Asking], mode: CacheM
         run(producer, ends, [_job(model, "Is anybody there?", CacheMode.OFF)], say)
         say(f"cache {mode.value}: {len(asked):,} jobs")
         for wave in _waves(asked):
-            flow = run(producer, ends, [_job(model, each.text, mode) for each in wave], say, keep=True)
+            flow = run(producer, ends, [_job(model, asking.text, mode) for asking in wave], say, keep=True)
             seconds += flow.ended
             results += [flow.results[job_id] for job_id in flow.job_ids]
     return Replayed(seconds, results)

@@ -92,7 +92,7 @@ class Timed:
     @property
     def tokens(self) -> int:
         """Completion tokens."""
-        return sum(each.completion_tokens for each in self.answers if isinstance(each, Completion))
+        return sum(answer.completion_tokens for answer in self.answers if isinstance(answer, Completion))
 
     @property
     def rate(self) -> float:
@@ -106,7 +106,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False, count: int |
     """
     schemas = [json.loads(line)["schema"] for line in gzip.decompress(SCHEMAS.read_bytes()).splitlines()]
     if quick:
-        schemas = sorted(schemas, key=lambda each: len(json.dumps(each)))[: _QUICK.schemas]
+        schemas = sorted(schemas, key=lambda schema: len(json.dumps(schema)))[: _QUICK.schemas]
     say(f"{len(schemas)} schemas are checked as at admission")
     taken = [schema for number, schema in enumerate(schemas) if _is_taken(schema, f"tenant-{number}")]
     rows = [row(f"schemas that are taken, of {len(schemas)}", len(taken) / len(schemas), "share", at_least=0.85)]
@@ -131,11 +131,11 @@ def _is_taken(schema: dict[str, Any], tenant: str) -> bool:
 
 def _spread(schemas: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """Return so many of the schemas, evenly from the shortest to the longest, in an order that mixes them."""
-    ordered = sorted(schemas, key=lambda each: len(json.dumps(each)))
+    ordered = sorted(schemas, key=lambda schema: len(json.dumps(schema)))
     count = min(count, len(ordered))
     chosen = [ordered[at * len(ordered) // count] for at in range(count)]
     batches = -(-count // _GROUP)
-    return [each for at in range(batches) for each in chosen[at::batches]]
+    return [entry for at in range(batches) for entry in chosen[at::batches]]
 
 
 def _models(say: Say, *, quick: bool) -> Iterator[tuple[str, Path]]:
@@ -159,29 +159,29 @@ def _of_model(
     say: Say, alias: str, gguf: Path, schemas: list[dict[str, Any]], folder: Path, sizes: Sizes
 ) -> Iterator[Row]:
     model = CTranslate2Generator.load(MODELS / "models" / alias, inter_threads=available_cores())
-    requests = [_request(each, sizes.max_tokens) for each in schemas]
+    requests = [_request(schema, sizes.max_tokens) for schema in schemas]
     _run(model, requests[:2])  # warm
     free, held = [], []
     for at in range(0, len(requests), _GROUP):
         say(f"{alias}: {at} of {len(requests)} schemas are done, freely and held to them")
         group = requests[at : at + _GROUP]
-        free.append(_run(model, [replace(each, output=None) for each in group]))
+        free.append(_run(model, [replace(request, output=None) for request in group]))
         held.append(_run(model, group))
-    answers = [each for timed in held for each in timed.answers]
+    answers = [answer for timed in held for answer in timed.answers]
     yield from _outcomes(alias, schemas, answers)
-    yield from _lists(alias, [each for timed in free for each in timed.answers], answers)
+    yield from _lists(alias, [answer for timed in free for answer in timed.answers], answers)
     freely, ours = _rate(free), _rate(held)
     yield row(f"{alias}: free", freely, "tokens/s")
     yield row(f"{alias}: held", ours, "tokens/s")
     yield row(f"{alias}: held to free", ours / freely, "ratio")
-    shortest = sorted(schemas, key=lambda each: len(json.dumps(each)))
-    few = [_request(each, sizes.lockstep_tokens) for each in shortest[: sizes.lockstep]]
+    shortest = sorted(schemas, key=lambda schema: len(json.dumps(schema)))
+    few = [_request(entry, sizes.lockstep_tokens) for entry in shortest[: sizes.lockstep]]
     say(f"{alias}: {len(few)} schemas in lockstep, and held")
     yield row(f"{alias}: held to lockstep", _run(model, few).rate / _lockstep(model, few), "ratio", at_least=2.0)
     say(f"{alias}: llama.cpp's grammar")
     yield from _llama(alias, gguf, requests[:_GROUP], held[0].rate, folder, sizes.llama_seconds)
     say(f"{alias}: other jobs in the same groups")
-    beside = _beside(model, [_request(each, sizes.others_tokens) for each in shortest[: sizes.others]], sizes.turns)
+    beside = _beside(model, [_request(entry, sizes.others_tokens) for entry in shortest[: sizes.others]], sizes.turns)
     yield row(f"{alias}: other jobs beside held ones to beside free ones", beside, "ratio", at_least=0.95)
     say(f"{alias}: fields of known texts")
     yield from _fields(alias, model, sizes.people)
@@ -209,7 +209,7 @@ def _run(model: CTranslate2Generator, requests: Sequence[Request]) -> Timed:
 
 def _rate(runs: Sequence[Timed]) -> float:
     """Return the completion tokens a second of several runs."""
-    return sum(each.tokens for each in runs) / sum(each.seconds for each in runs)
+    return sum(run.tokens for run in runs) / sum(run.seconds for run in runs)
 
 
 def _outcomes(
@@ -267,7 +267,7 @@ def _lists(
     documents = [(one, other) for one, other in pairs if one is not None and other is not None]
     both = [(list(_sizes_of(one)), list(_sizes_of(other))) for one, other in documents]
     for name, sizes in (("free", [one for one, _ in both]), ("held", [other for _, other in both])):
-        found = [size for each in sizes for size in each]
+        found = [size for group in sizes for size in group]
         empty = found.count(0) / max(1, len(found))
         yield row(f"{alias}: lists that are empty, {name}, of {len(found)} in {len(both)} answers", empty, "share")
 
@@ -330,8 +330,8 @@ def _llama(
     question = {
         "model": str(gguf), "threads": available_cores(), "slots": _SLOTS,
         "max_tokens": requests[0].sampling.max_tokens,
-        "prompts": [each.messages[0].content for each in requests],
-        "schemas": [each.output.json_schema for each in requests if isinstance(each.output, JsonSchemaFormat)],
+        "prompts": [request.messages[0].content for request in requests],
+        "schemas": [request.output.json_schema for request in requests if isinstance(request.output, JsonSchemaFormat)],
     }  # fmt: skip
     file = folder / "question.json"
     file.write_text(json.dumps(question), encoding="utf-8")
@@ -356,10 +356,12 @@ def _beside(model: CTranslate2Generator, alike: Sequence[Request], turns: int) -
             last[0] = time.perf_counter()
             return False
 
-        others = [replace(each, output=None, given_up=seen) for each in alike]
+        others = [replace(request, output=None, given_up=seen) for request in alike]
         begun = time.perf_counter()
-        answers = model.generate([*others, *(each if is_held else replace(each, output=None) for each in alike)])
-        tokens = sum(each.completion_tokens for each in answers[: len(others)] if isinstance(each, Completion))
+        answers = model.generate(
+            [*others, *(request if is_held else replace(request, output=None) for request in alike)]
+        )
+        tokens = sum(answer.completion_tokens for answer in answers[: len(others)] if isinstance(answer, Completion))
         speeds[is_held].append(tokens / (last[0] - begun))
     return float(np.mean(speeds[True]) / np.mean(speeds[False]))
 
@@ -374,14 +376,14 @@ def _fields(alias: str, model: CTranslate2Generator, count: int) -> Iterator[Row
     wanted = [{"name": name, "age": age, "city": city} for name, age, city in people]
 
     def share(answers: Sequence[Completion | HeadraceError], read: Callable[[str], Any]) -> float:
-        found = [read(each.text) if isinstance(each, Completion) else None for each in answers]
+        found = [read(answer.text) if isinstance(answer, Completion) else None for answer in answers]
         return sum(
             isinstance(one, dict) and one.get(key) == value
             for one, right in zip(found, wanted, strict=True)
             for key, value in right.items()
         ) / sum(map(len, wanted))
 
-    held, free = model.generate(asked), model.generate([replace(each, output=None) for each in asked])
+    held, free = model.generate(asked), model.generate([replace(request, output=None) for request in asked])
     yield row(f"{alias}: fields that are right, held", share(held, _first_document), "share")
     yield row(f"{alias}: fields that are right, free and repaired", share(free, json_repair.loads), "share")
     yield row(f"{alias}: fields that are right, free, its first document", share(free, _first_document), "share")

@@ -210,10 +210,10 @@ def _receiver() -> Iterator[str]:
 def _all(base: str, kind: str, count: int, say: Say) -> list[tuple[str, str, float]]:
     """Wait for so many below this path, and take all: path, `webhook-id`, and when by the wall clock."""
     begun = time.monotonic()
-    while (found := int(_ask(f"{base}/wait/{kind}/{count}"))) < count:
+    while (number := int(_ask(f"{base}/wait/{kind}/{count}"))) < count:
         if time.monotonic() - begun > _STALL_SECONDS:
-            raise Stalled(f"{found} of {count} webhooks came in {_STALL_SECONDS:g} s")
-        say(f"{found:,} of {count:,} came")
+            raise Stalled(f"{number} of {count} webhooks came in {_STALL_SECONDS:g} s")
+        say(f"{number:,} of {count:,} came")
     lines = [line.split(" ") for line in _ask(f"{base}/seen").splitlines()]
     return [(path, message, float(at)) for path, message, at in lines]
 

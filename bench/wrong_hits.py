@@ -78,7 +78,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     meanings, missing = _meanings(say)
     if quick:
         kinds = dict.fromkeys(meaning.kind for meaning in meanings)
-        meanings = [each for kind in kinds for each in [m for m in meanings if m.kind == kind][:_QUICK]]
+        meanings = [meaning for kind in kinds for meaning in [m for m in meanings if m.kind == kind][:_QUICK]]
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         pull(DEFAULT_EMBEDDER, Path(folder), "int8")
         embedder = load_embedder(Path(folder), DEFAULT_EMBEDDER)
@@ -97,7 +97,7 @@ def measure(meanings: Sequence[Meaning], embed: Callable[[list[str]], NDArray[np
     methods = _methods()
     all_looks: dict[str, list[Look]] = {name: [] for name in methods}
     for where, preamble in (("alone", ""), ("behind 40 shared words", PREAMBLE)):
-        said = [replace(each, wordings=tuple(preamble + text for text in each.wordings)) for each in meanings]
+        said = [replace(meaning, wordings=tuple(preamble + text for text in meaning.wordings)) for meaning in meanings]
         texts = [text for meaning in said for text in meaning.wordings]
         say(f"{where}: {len(texts):,} questions are embedded")
         vectors = KnownVectors(dict(zip(texts, embed(texts), strict=True)))
@@ -138,13 +138,15 @@ def curve(
 
 def turns(meanings: Sequence[Meaning]) -> Iterator[Turn]:
     """As many as there are wordings of the question that has most; one with fewer begins again with its first."""
-    for number in range(max(len(each.wordings) for each in meanings)):
+    for number in range(max(len(meaning.wordings) for meaning in meanings)):
         cached = {
-            each.wordings[number % len(each.wordings)]: place
-            for place, each in enumerate(meanings)
-            if (each.half + number) % 2 == 0
+            meaning.wordings[number % len(meaning.wordings)]: place
+            for place, meaning in enumerate(meanings)
+            if (meaning.half + number) % 2 == 0
         }
-        asked = {text: place for place, each in enumerate(meanings) for text in each.wordings if text not in cached}
+        asked = {
+            text: place for place, meaning in enumerate(meanings) for text in meaning.wordings if text not in cached
+        }
         yield Turn(cached, asked)
 
 
@@ -197,7 +199,7 @@ def upper(looks: Sequence[Look], meanings: Sequence[Meaning], *, of_served: bool
         cluster = f"{meanings[look.asked].kind} {meanings[look.asked].cluster}"
         of[cluster] += look.served is not None if of_served else 1
         wrong[cluster] += is_wrong(look)
-    return upper_bound([(wrong[each], of[each]) for each in of])
+    return upper_bound([(wrong[text], of[text]) for text in of])
 
 
 def is_wrong(look: Look) -> bool:

@@ -65,35 +65,35 @@ def measure_foreign(embed: Embed, least: float, say: Say) -> list[Row]:
 def pairs() -> list[Pair]:
     """The pairs of fow-cache, in their order."""
     lines = map(json.loads, PAIRS.read_text(encoding="utf-8").splitlines())
-    return [Pair(each["category"], each["a"], each["b"], each["same_answer"]) for each in lines]
+    return [Pair(line["category"], line["a"], line["b"], line["same_answer"]) for line in lines]
 
 
 def of_pairs(found: Sequence[Pair], embed: Embed, least: float) -> list[Row]:
     """What is served of the pairs, by kind, with the tier; and all that are asked against all that are cached."""
-    cached, asked = embed([each.cached for each in found]), embed([each.asked for each in found])
+    cached, asked = embed([pair.cached for pair in found]), embed([pair.asked for pair in found])
     likeness = (cached * asked).sum(axis=1)
-    tiers = [tier(each.cached, each.asked, float(cosine), least) for each, cosine in zip(found, likeness, strict=True)]
-    served = [(each, tier) for each, tier in zip(found, tiers, strict=True) if tier]
-    should = sum(each.same for each in found)
-    right = sum(each.same for each, _ in served)
+    tiers = [tier(pair.cached, pair.asked, float(cosine), least) for pair, cosine in zip(found, likeness, strict=True)]
+    served = [(pair, tier) for pair, tier in zip(found, tiers, strict=True) if tier]
+    should = sum(pair.same for pair in found)
+    right = sum(pair.same for pair, _ in served)
     rows = [
         share("foreign: should-hits served", right, should, at_least=0.35),
         share("foreign: wrong among served", len(served) - right, len(served), at_most=0.02),
         share("foreign: should-hits served by the normalised tier alone",
-              sum(each.same and tier == "normalised" for each, tier in served), should),
+              sum(pair.same and tier == "normalised" for pair, tier in served), should),
     ]  # fmt: skip
-    for kind in dict.fromkeys(each.kind for each in found):
-        of_kind = [each for each in found if each.kind == kind]
+    for kind in dict.fromkeys(pair.kind for pair in found):
+        of_kind = [pair for pair in found if pair.kind == kind]
         said = "should-hits served" if of_kind[0].same else "traps served"
-        rows.append(share(f"foreign, {kind}: {said}", sum(each.kind == kind for each, _ in served), len(of_kind)))
+        rows.append(share(f"foreign, {kind}: {said}", sum(pair.kind == kind for pair, _ in served), len(of_kind)))
     return rows
 
 
 def of_cases(found: Sequence[Case], embed: Embed, least: float) -> list[Row]:
     """What is asked in any wording, among the questions of all other cases."""
-    questions = [each.question for each in found]
+    questions = [case.question for case in found]
     vectors = embed(questions)
-    asked = [(place, text) for place, each in enumerate(found) for text in (each.question, *each.wordings)]
+    asked = [(place, text) for place, case in enumerate(found) for text in (case.question, *case.wordings)]
     alike = embed([text for _, text in asked]) @ vectors.T
     wrong = near = 0
     for (own, text), likely in zip(asked, alike, strict=True):
@@ -127,8 +127,8 @@ def cases() -> list[Case]:
             raise Unavailable(f"{wheels[0].name} is not the file that was measured: its sha256 differs")
         with zipfile.ZipFile(wheels[0]) as wheel:
             files = sorted(name for name in wheel.namelist() if name.startswith(_CASES) and name.endswith(".json"))
-            read = [each for name in files for each in json.loads(wheel.read(name))["cases"]]
-    return [Case(each["original"], tuple(each["adversarial"])) for each in read]
+            read = [case for name in files for case in json.loads(wheel.read(name))["cases"]]
+    return [Case(item["original"], tuple(item["adversarial"])) for item in read]
 
 
 def share(metric: str, part: int, whole: int, *, at_least: float | None = None, at_most: float | None = None) -> Row:

@@ -235,10 +235,10 @@ def node(request: pytest.FixtureRequest) -> Node:
 @pytest.fixture(scope="session")
 def python_clients(request: pytest.FixtureRequest) -> PythonClients:
     """Python clients in an environment of their own; skipped where the package index is not there."""
-    found = find_python_clients(request.config.cache.mkdir("python-clients"))
-    if isinstance(found, str):
-        pytest.skip(found)
-    return found
+    clients = find_python_clients(request.config.cache.mkdir("python-clients"))
+    if isinstance(clients, str):
+        pytest.skip(clients)
+    return clients
 
 
 @pytest.fixture

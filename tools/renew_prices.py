@@ -28,9 +28,9 @@ def main(day: str) -> None:
 
     on = date.fromisoformat(day)
     found = {
-        each.id: [entry for model in each.models if (entry := _entry(model, on))]
-        for each in providers
-        if each.id in PROVIDERS
+        provider.id: [entry for model in provider.models if (entry := _entry(model, on))]
+        for provider in providers
+        if provider.id in PROVIDERS
     }
     head = {
         "source": f"genai-prices {version('genai-prices')}, https://github.com/pydantic/genai-prices",
@@ -41,7 +41,7 @@ def main(day: str) -> None:
     }
     lines = [f" {json.dumps(name)}: {json.dumps(value)},\n" for name, value in head.items()]
     text = ",\n".join(
-        f"  {json.dumps(name)}: [\n" + ",\n".join(f"   {json.dumps(each)}" for each in entries) + "\n  ]"
+        f"  {json.dumps(name)}: [\n" + ",\n".join(f"   {json.dumps(item)}" for item in entries) + "\n  ]"
         for name, entries in sorted(found.items())
     )
     FILE.write_text("{\n" + "".join(lines) + ' "providers": {\n' + text + "\n }\n}\n", encoding="utf-8")
@@ -53,20 +53,22 @@ def _entry(model: Any, on: date) -> dict[str, Any] | None:
     if choices is None:
         candidates = [model.prices]
     else:
-        begun = [each for each in choices if getattr(each.constraint, "start_date", date.min) <= on]
-        dated = [each for each in begun if each.constraint is None or hasattr(each.constraint, "start_date")]
-        candidates = [dated[-1].prices, *(each.prices for each in begun if each not in dated)]
-    paid = [each for each in candidates if each.input_mtok is not None and each.output_mtok is not None]
+        begun = [choice for choice in choices if getattr(choice.constraint, "start_date", date.min) <= on]
+        dated = [item for item in begun if item.constraint is None or hasattr(item.constraint, "start_date")]
+        candidates = [dated[-1].prices, *(item.prices for item in begun if item not in dated)]
+    paid = [
+        candidate for candidate in candidates if candidate.input_mtok is not None and candidate.output_mtok is not None
+    ]
     if not paid:
         return None
-    figures = [[_micro(each, name, None) for name in _NAMES] for each in paid]
+    figures = [[_micro(item, name, None) for name in _NAMES] for item in paid]
     entry: dict[str, Any] = {
         "match": _pattern(model.match),
         "price": [max(column) for column in zip(*figures, strict=True)],
     }
-    tiers = [tier.start for each in paid for name in _NAMES for tier in getattr(getattr(each, name), "tiers", ())]
+    tiers = [tier.start for item in paid for name in _NAMES for tier in getattr(getattr(item, name), "tiers", ())]
     if tiers:
-        long = [[_micro(each, name, max) for name in _NAMES] for each in paid]
+        long = [[_micro(item, name, max) for name in _NAMES] for item in paid]
         entry |= {"start": min(tiers), "long": [max(column) for column in zip(*long, strict=True)]}
     return entry
 
@@ -77,7 +79,7 @@ def _micro(prices: Any, name: str, tier: Any) -> int:
     if value is None:
         value = prices.input_mtok
     if hasattr(value, "base"):
-        value = value.base if tier is None else tier([value.base, *(each.price for each in value.tiers)])
+        value = value.base if tier is None else tier([value.base, *(item.price for item in value.tiers)])
     return int(value * 1_000_000)
 
 
@@ -96,9 +98,9 @@ def _pattern(clause: Any) -> str:  # noqa: PLR0911 - a return for each kind
         before, behind = "" if clause.regex.startswith("^") else ".*", "" if clause.regex.endswith("$") else ".*"
         return f"{before}(?:{clause.regex}){behind}"
     if kind == "ClauseOr":
-        return "|".join(f"(?:{_pattern(each)})" for each in clause.or_)
+        return "|".join(f"(?:{_pattern(item)})" for item in clause.or_)
     if kind == "ClauseAnd":
-        return "".join(f"(?={_pattern(each)}$)" for each in clause.and_) + ".*"
+        return "".join(f"(?={_pattern(item)}$)" for item in clause.and_) + ".*"
     raise ValueError(f"{kind} is not known here")
 
 

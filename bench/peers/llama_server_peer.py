@@ -37,7 +37,7 @@ class _Server:
         with ThreadPoolExecutor(self._slots) as clients:
             asked = clients.map(lambda one: self._ask(one[0], max_tokens, one[1]), zip(prompts, schemas, strict=True))
             tokens = list(asked)
-        return sum(each or 0 for each in tokens), time.perf_counter() - begun, tokens.count(None)
+        return sum(token or 0 for token in tokens), time.perf_counter() - begun, tokens.count(None)
 
     def _ask(self, prompt: str, max_tokens: int, schema: Any) -> int | None:
         body = {"messages": [{"role": "user", "content": prompt}], "max_tokens": max_tokens, "temperature": 0}

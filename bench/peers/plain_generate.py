@@ -66,9 +66,9 @@ def main(arguments: list[str]) -> None:
     plain.answer(sample[:16], 8, 8, system)  # warm
     sweep = {}
     if size is None:
-        for each in asked.get("sizes", _SIZES):
-            tokens, seconds = plain.answer(sample, max_tokens, each, system)
-            sweep[each] = tokens / seconds
+        for item in asked.get("sizes", _SIZES):
+            tokens, seconds = plain.answer(sample, max_tokens, item, system)
+            sweep[item] = tokens / seconds
         size = max(sweep, key=lambda each: sweep[each])
     tokens, seconds = plain.answer(prompts, max_tokens, size, system)
     json.dump({"tokens": tokens, "seconds": seconds, "batch_size": size, "sweep": sweep}, sys.stdout)

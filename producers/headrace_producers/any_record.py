@@ -49,13 +49,13 @@ def read_any_record(consumer: Any) -> None:
         fetcher = fetcher_of(consumer)
         fetcher.PartitionRecords = type("PartitionRecords", (_PartitionRecords,), {"_doubted": set()})
         sample = fetcher.PartitionRecords(0, TopicPartition("sample", 0), MemoryRecords(SAMPLE))
-        found = [record.headers for record in sample.take()]
+        headers = [record.headers for record in sample.take()]
     except ConfigurationError:
         raise
     except Exception as error:
         raise not_as_expected(error) from error
-    if not isinstance(fetcher, Fetcher) or found != [[(r"\xff", None)]]:
-        raise not_as_expected(f"a sample is read as {found}")
+    if not isinstance(fetcher, Fetcher) or headers != [[(r"\xff", None)]]:
+        raise not_as_expected(f"a sample is read as {headers}")
 
 
 class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # the library has no types

@@ -29,7 +29,7 @@ def connect(build: Callable[..., T], kafka: KafkaSettings, timeout: float, **opt
     try:
         return build(**kafka.client_options(), bootstrap_timeout_ms=milliseconds, kafka_client=open_network, **options)
     except BaseException:
-        for each in opened:
+        for item in opened:
             with suppress(Exception):  # any error of a half-open client: the first error is the one to raise
-                each.close()
+                item.close()
         raise

@@ -143,7 +143,7 @@ class ResultReader:
         while (waiting is None or waiting) and self._topics is topics:
             self._check_process()
             self._marks.finish()
-            found = self._unread.find(lambda each: waiting is None or _waited_for(each) in waiting, number)
+            found = self._unread.find(lambda received: waiting is None or _waited_for(received) in waiting, number)
             if found is None:
                 left = _POLL_SECONDS if until is None else min(_POLL_SECONDS, until - monotonic())
                 if left <= 0:

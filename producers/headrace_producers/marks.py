@@ -36,5 +36,5 @@ class Marks:
     def forget(self, places: Collection[Place]) -> None:
         """Forget these partitions: they are read anew."""
         for place in places:
-            for each in (self._handed, self._done, self._committed):
-                each.pop(place, None)
+            for entry in (self._handed, self._done, self._committed):
+                entry.pop(place, None)

@@ -231,14 +231,14 @@ class PendingRecords:
     def forget(self, told: Iterable[Settled]) -> None:
         """Forget these records, which were reported: free their room, and wake the callers that wait for them."""
         with self._lock:
-            for each in told:
-                entry = self._entries.pop(each.number)
+            for settled in told:
+                entry = self._entries.pop(settled.number)
                 self._bytes -= entry.size
                 self._carried -= entry.carried
-                if each.failure is not None:
+                if settled.failure is not None:
                     self._failed += 1
                     if len(self._failures) < MAX_FAILURES:
-                        self._failures.append(Failure(each.job_id, each.failure))
+                        self._failures.append(Failure(settled.job_id, settled.failure))
             for numbers in self._uncarried.values():
                 while numbers and numbers[0] not in self._entries:
                     numbers.popleft()

@@ -30,8 +30,8 @@ class Teller(Thread):
         """Tell until all has ended."""
         while settled := self._pending.settled():
             if self._on_delivery is not None:
-                for each in settled:
-                    self._tell(self._on_delivery, each)
+                for item in settled:
+                    self._tell(self._on_delivery, item)
             self._pending.forget(settled)
         self._at_end()
 

@@ -157,8 +157,8 @@ AnyFilter = Comparison | Compound  # or a part of one
 def comparisons(wanted: AnyFilter) -> Iterator[Comparison]:
     """Yield all comparisons of a filter."""
     if isinstance(wanted, Inner | Middle | Outer):
-        for each in wanted.filters:
-            yield from comparisons(each)
+        for item in wanted.filters:
+            yield from comparisons(item)
     else:
         yield wanted
 
@@ -168,12 +168,12 @@ def matches(wanted: AnyFilter, attributes: Mapping[str, Any]) -> bool:
     match wanted:
         case Inner() | Middle() | Outer():
             some = all if wanted.type == "and" else any
-            return some(matches(each, attributes) for each in wanted.filters)
+            return some(matches(item, attributes) for item in wanted.filters)
         case Equality():
             return _same(attributes.get(wanted.key), wanted.value) == (wanted.type == "eq")
         case Membership():
             found = attributes.get(wanted.key)
-            return any(_same(found, each) for each in wanted.value) == (wanted.type == "in")
+            return any(_same(found, item) for item in wanted.value) == (wanted.type == "in")
         case Order():
             return _ordered(wanted.type, attributes.get(wanted.key), wanted.value)
 

@@ -69,7 +69,7 @@ def decode_value(event_type: str, value: bytes | None, context: str | None = Non
     """
     found = type_named(event_type)
     if found is None:
-        known = ", ".join(each.name for each in known_types())
+        known = ", ".join(row.name for row in known_types())
         raise InvalidRecord(f"ce_type {event_type!r} is unknown; known are {known}")
     if value is None:
         raise InvalidRecord("the record has no value")

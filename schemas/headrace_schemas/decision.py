@@ -114,7 +114,7 @@ class ScaleQuestion(_Asked):
     @property
     def values(self) -> tuple[int, ...]:
         """Return the number that stands for each level."""
-        return tuple(place if each.value is None else each.value for place, each in enumerate(self.levels))
+        return tuple(place if level.value is None else level.value for place, level in enumerate(self.levels))
 
 
 Question = Annotated[Predicate | Choice | ScaleQuestion, Field(discriminator="type")]
@@ -136,10 +136,10 @@ def words_of(question: Predicate | Choice | ScaleQuestion) -> Iterator[str]:
     match question:
         case Choice():
             for choice in question.choices:
-                yield from (each for each in (choice.value, choice.description) if isinstance(each, str))
+                yield from (item for item in (choice.value, choice.description) if isinstance(item, str))
         case ScaleQuestion():
             for level in question.levels:
-                yield from (each for each in (level.label, level.description) if each is not None)
+                yield from (text for text in (level.label, level.description) if text is not None)
 
 
 def labels_of(question: Predicate | Choice | ScaleQuestion) -> int:

@@ -330,11 +330,11 @@ class GenerationJob(ModelJob, JudgedJob):
     @classmethod
     def _results_of_calls(cls, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         called: set[str | None] = {None}
-        for place, each in enumerate(messages):
-            if each.tool_call_id not in called:
+        for place, message in enumerate(messages):
+            if message.tool_call_id not in called:
                 wrong = PydanticCustomError("no_such_call", "names no call of a turn before it")
-                raise _problem(wrong, (place, "tool_call_id"), each.tool_call_id)
-            called.update(call.id for call in each.tool_calls)
+                raise _problem(wrong, (place, "tool_call_id"), message.tool_call_id)
+            called.update(call.id for call in message.tool_calls)
         return messages
 
     def _check_tools(self) -> None:

@@ -173,9 +173,9 @@ def code_of(kind: str) -> str:
 
 
 def _items(error: ValidationError) -> list[dict[str, Any]]:
-    found = error.errors(include_url=False)
+    errors = error.errors(include_url=False)
     return [
-        {**item, "of": error.title} for item in found if not (item["type"] == "too_short" and _is_echo(item, found))
+        {**item, "of": error.title} for item in errors if not (item["type"] == "too_short" and _is_echo(item, errors))
     ]
 
 

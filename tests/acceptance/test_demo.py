@@ -65,16 +65,16 @@ def test_the_questions_over_the_documents_that_ship(shell, tmp_path_factory):
     tiers: dict[str, list[str]] = {}
     for job, receipt in zip(jobs, receipts, strict=True):
         answer = receipt["answer"]
-        documents = [each["document"] for each in answer["grounding"].get("citations", ())]
+        documents = [citation["document"] for citation in answer["grounding"].get("citations", ())]
         if job["metadata"]["kind"] == "elsewhere":
             assert documents == []
             assert (answer["finish_reason"] == "abstained") == ("without_passages" not in job)
         else:
             assert documents, job
         tiers.setdefault(job["messages"][-1]["content"], []).append(answer["recall"]["tier"])
-    again = [sorted(each) for each in tiers.values() if len(each) > 1]
+    again = [sorted(tier) for tier in tiers.values() if len(tier) > 1]
     assert again
-    assert all(each in (["exact", "none"], ["coalesced", "none"]) for each in again)
+    assert all(group in (["exact", "none"], ["coalesced", "none"]) for group in again)
     assert " cites " in printed
     assert "coalesced" in printed or "exact" in printed
     assert "abstained" in printed

@@ -34,8 +34,8 @@ def test_the_example_says_which_variant_is_better(tmp_path: Path) -> None:
     again = shell.call(*call, "--no-start", "--json", code=0)
     assert "has 80 of 80 receipts already" in again.stderr
     found = json.loads(again.stdout)
-    assert [each["says"] for each in found["comparisons"]] == ["better", "unknown"]
-    assert [each["from_the_cache"] for each in found["variants"]] == [0, 0]
+    assert [comparison["says"] for comparison in found["comparisons"]] == ["better", "unknown"]
+    assert [variant["from_the_cache"] for variant in found["variants"]] == [0, 0]
 
 
 RUN = """

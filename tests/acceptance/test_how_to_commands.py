@@ -58,7 +58,7 @@ def run(shell: Shell, page: str, files: dict[str, str]) -> dict[str, str]:
 def is_held(shell: Shell, job: str) -> bool:
     """Return True once a step of this job waits for a person."""
     found = lines(shell.call("status", job, "--json", code=(0, 1)).stdout)
-    return any(step["state"] == "held" for each in found for step in each["steps"])
+    return any(step["state"] == "held" for entry in found for step in entry["steps"])
 
 
 def failed(printed: dict[str, str]) -> dict[str, str]:

@@ -25,7 +25,7 @@ def test_the_batch_of_the_readme(stack):
     warm.write_command(stack.folder)
     done = stack.shell(f"export PATH={stack.folder}:$PATH\n{script}\necho $id > id")
     answers = lines((stack.folder / "answers.jsonl").read_text())
-    assert {each["line"]: each["answer"]["text"] for each in answers} == {
+    assert {answer["line"]: answer["answer"]["text"] for answer in answers} == {
         number if number <= 150 else number + 1: f"question {number}" for number in range(1, 301)
     }
     (error,) = lines(done.stdout)

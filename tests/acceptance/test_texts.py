@@ -42,7 +42,7 @@ def test_a_file_of_all_kinds(shell):
     assert whole["embedder"].startswith(f"{MINILM}/int8_pairs/")
     assert found[1]["metadata"] == {"row": "1"}
     vector, short, far = (
-        struct.unpack(f"<{each['dimensions']}f", base64.b64decode(each["vector"])) for each in (whole, cut, other)
+        struct.unpack(f"<{item['dimensions']}f", base64.b64decode(item["vector"])) for item in (whole, cut, other)
     )
     assert sum(a * b for a, b in zip(vector, far, strict=True)) < 0.8 < sum(a * a for a in vector) < 1.001
     assert sum(a * a for a in short) == pytest.approx(1.0, abs=1e-5)

@@ -184,7 +184,7 @@ def test_a_burst_of_one_request_costs_one_generation(stack):
         jobs = [json.dumps({**line, "idempotency_key": f"{name}-{number}"}) for number in range(60)]
         (stack.folder / f"{name}.jsonl").write_text("\n".join(jobs))
         told = lines(stack.run("submit", f"{name}.jsonl", "--wait", "--json"))
-        tiers.append(Counter(each["answer"]["recall"]["tier"] for each in told))
+        tiers.append(Counter(entry["answer"]["recall"]["tier"] for entry in told))
     assert (tiers[0]["none"], tiers[0].total()) == (1, 60)
     assert tiers[1] == {"exact": 60}
 
@@ -204,7 +204,7 @@ def test_a_stack_speaks_http_and_prints_how(stack):
 def test_a_criterion_is_tried_by_the_models_that_run(stack: Shell) -> None:
     rubric = {"criterion": "rubric", "question": "Kind?", "name": "polite"}
     asked = [{"tenant": "tries", "prompt": f"Say {n}.", "criteria": [rubric]} for n in range(3)]
-    (stack.folder / "tries.jsonl").write_text("".join(json.dumps(each) + "\n" for each in asked))
+    (stack.folder / "tries.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in asked))
     stack.run("run", "tries.jsonl", "-o", "tries.receipts.jsonl")
     (stack.folder / "polite.toml").write_text('question = "Is it polite?"\n')
     for _ in range(2):
@@ -212,7 +212,7 @@ def test_a_criterion_is_tried_by_the_models_that_run(stack: Shell) -> None:
         assert "3 outputs at most become evaluation jobs of the batch lane, judged by echo" in done.stderr
         found = json.loads(done.stdout)
         assert (found["tried"], found["judged_both_times"], found["not_judged_now"]) == (3, 3, {})
-        assert {each["output"] for each in found["moved"]} == {"Say 0.", "Say 1.", "Say 2."}
+        assert {item["output"] for item in found["moved"]} == {"Say 0.", "Say 1.", "Say 2."}
     ledger = Ledger.at(f"sqlite:///{stack.folder / '.headrace' / 'ledger.db'}")
     made = ledger.read(select(JOBS.c.payload).where(JOBS.c.tenant == "tries", JOBS.c.kind == "evaluation"))
     ledger.close()

@@ -27,13 +27,13 @@ def server() -> Iterator[tuple[int, list[tuple[str, str, bytes]]]]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    found = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=found.serve_forever, args=(0.01,))
+    http_server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=http_server.serve_forever, args=(0.01,))
     thread.start()
-    yield found.server_address[1], heard
-    found.shutdown()
+    yield http_server.server_address[1], heard
+    http_server.shutdown()
     thread.join()
-    found.server_close()
+    http_server.server_close()
 
 
 def test_each_connection_asks_one_after_the_other(server):

@@ -23,6 +23,6 @@ def test_a_process_is_charged_for_what_it_used():
 
 
 def test_the_ratio_is_of_cpu():
-    found = {each.metric: each for each in rows(100, whole=1.0, as_they_come=2.0, worker=1.2, rate=50.0)}
+    found = {row.metric: row for row in rows(100, whole=1.0, as_they_come=2.0, worker=1.2, rate=50.0)}
     assert found["recall worker"].value == 12.0
     assert found["recall worker to the embedder alone, all at once"].holds

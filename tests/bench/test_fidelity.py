@@ -40,6 +40,6 @@ def test_kernels_are_named_in_the_libraries_words():
 def test_each_figure_stands_beside_its_target():
     good = {"perplexity": 30.0, "ratio": 1.05, "agreement": 0.9, "divergence": 0.05, "time": 0.5,
             "mean": 0.996, "least": 0.98}  # fmt: skip
-    assert [each.holds for each in figures("here", good)] == [None, True, True, True, None, True, True]
+    assert [figure.holds for figure in figures("here", good)] == [None, True, True, True, None, True, True]
     bad = dict.fromkeys(good, 1.2) | dict.fromkeys(("agreement", "mean", "least"), 0.8)
-    assert [each.holds for each in figures("here", bad)] == [None, False, False, False, None, False, False]
+    assert [figure.holds for figure in figures("here", bad)] == [None, False, False, False, None, False, False]

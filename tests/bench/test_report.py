@@ -44,10 +44,10 @@ def test_the_file_has_what_readers_expect(tmp_path: Path):
     """Exactly the agreed names, in the file named after the bench, and nothing else beside it."""
     rows = [row("jobs", 1500.4, "jobs/s"), row("ratio", 1.1, "ratio", at_least=1.0), skipped("peer", "absent")]
     path = write(report("plumbing", "some services", rows), tmp_path / "results")
-    assert [each.name for each in path.parent.iterdir()] == ["plumbing.json"]
+    assert [file_path.name for file_path in path.parent.iterdir()] == ["plumbing.json"]
     content = json.loads(path.read_text(encoding="utf-8"))
     assert list(content) == ["name", "date", "machine", "stack", "rows"]
     assert (content["name"], content["stack"]) == ("plumbing", "some services")
-    assert all(list(each) == ["metric", "value", "unit", "target", "holds"] for each in content["rows"])
+    assert all(list(item) == ["metric", "value", "unit", "target", "holds"] for item in content["rows"])
     assert content["rows"][1] == {"metric": "ratio", "value": 1.1, "unit": "ratio", "target": "≥ 1", "holds": True}
     assert content["rows"][2]["value"] is None

@@ -46,19 +46,19 @@ def test_entries_are_asked_for_where_all_their_pages_are(home: Path) -> None:
 
 @pytest.mark.integration
 def test_the_faq_is_asked_without_its_headings(home: Path) -> None:
-    chunks = [each for page in read(home, 1) for each in chunk(page, count)]
+    chunks = [item for page in read(home, 1) for item in chunk(page, count)]
     found, asked = by_faq(home, chunks, count)
     assert asked.right == {"Is it late?": frozenset({"faq/general.html#Is it late?"})}
-    (answer,) = [each for each in found if each.document.startswith("faq/")]
+    (answer,) = [item for item in found if item.document.startswith("faq/")]
     assert answer.indexed == "The ferry waits."
 
 
 @pytest.mark.integration
 def test_each_way_of_ranking_is_counted(home: Path, tmp_path: Path) -> None:
     embedder = KeptVectors(HashEmbedder(), tmp_path / "kept")
-    chunks = [each for page in read(home, 1) for each in chunk(page, count)]
+    chunks = [item for page in read(home, 1) for item in chunk(page, count)]
     sought, _ = halves({"grinding corn": frozenset({"library/mill.html"})}, _page_of)
-    rows = {each.metric: each for each in compared("entries", indexed(chunks, embedder), sought, bound=True)}
+    rows = {row.metric: row for row in compared("entries", indexed(chunks, embedder), sought, bound=True)}
     assert len(rows) == 8
     ours = rows["entries, headrace: nDCG@10"]
     assert (ours.value, ours.target, ours.holds) == (1.0, "≥ 1", True)

@@ -30,12 +30,12 @@ def job(number: int) -> str:
 def test_a_stream_repeats_as_people_do() -> None:
     asked = stream(MEANINGS, 2_000)
     assert asked == stream(MEANINGS, 2_000)
-    (most, times), (_, second) = Counter(each.meaning for each in asked).most_common(2)
+    (most, times), (_, second) = Counter(asking.meaning for asking in asked).most_common(2)
     assert 1.5 < times / second < 2.5
-    texts = Counter(each.text for each in asked if each.meaning == most)
+    texts = Counter(asking.text for asking in asked if asking.meaning == most)
     assert len(texts) == 5
     assert 0.4 < texts[MEANINGS[most].wordings[0]] / times < 0.6
-    assert {each.text for each in asked} <= {text for meaning in MEANINGS for text in meaning.wordings}
+    assert {asking.text for asking in asked} <= {text for meaning in MEANINGS for text in meaning.wordings}
 
 
 def test_an_answer_to_another_question_is_counted() -> None:
@@ -49,7 +49,7 @@ def test_what_was_saved_is_told_beside_the_run_without() -> None:
         CacheMode.OFF: Replayed(4.0, [result(0), result(1)]),
         CacheMode.SEMANTIC: Replayed(2.0, [result(0), result(1, first=0)]),
     }
-    told = {each.metric: each for each in rows("echo", asked, found)}
+    told = {row.metric: row for row in rows("echo", asked, found)}
     ratio = told["cache semantic: rate to that without"]
     assert (ratio.value, ratio.holds) == (2.0, True)
     assert told["cache off: tokens written"].value == 14

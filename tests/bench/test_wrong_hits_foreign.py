@@ -9,7 +9,7 @@ def test_the_pairs_are_the_file_that_its_page_names() -> None:
     """A changed file would measure something else under the same name."""
     said = PAIRS.with_suffix(".md").read_text(encoding="utf-8")
     assert hashlib.sha256(PAIRS.read_bytes()).hexdigest() in said
-    assert (len(pairs()), sum(each.same for each in pairs())) == (600, 300)
+    assert (len(pairs()), sum(pair.same for pair in pairs())) == (600, 300)
 
 
 @pytest.mark.parametrize(

@@ -105,13 +105,13 @@ def main() -> int:
         with closing(servers.deployment(folder)) as deployment:
             prepare(deployment)
             lines = [json.dumps({"prompt": f"line {number}"}) for number in range(options.lines)]
-            found = storm(deployment, lines, options.kills, options.seed, _PATIENCE)
-    share = found.repeated / options.lines
-    print(found.tally)
-    print(f"done more than once: {found.repeated:,} of {options.lines:,} ({share:.2%}; {MOST_REPEATED:.0%} at most)")
-    whole = found.answered == Counter(range(1, options.lines + 1)) and not found.failed
+            outcome = storm(deployment, lines, options.kills, options.seed, _PATIENCE)
+    share = outcome.repeated / options.lines
+    print(outcome.tally)
+    print(f"done more than once: {outcome.repeated:,} of {options.lines:,} ({share:.2%}; {MOST_REPEATED:.0%} at most)")
+    whole = outcome.answered == Counter(range(1, options.lines + 1)) and not outcome.failed
     print("each line is in the output once" if whole else "THE OUTPUT HAS NOT EACH LINE ONCE")
-    return 0 if whole and found.tally.holds and share <= MOST_REPEATED else 1
+    return 0 if whole and outcome.tally.holds and share <= MOST_REPEATED else 1
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ def read_records(bootstrap: str, topics: Sequence[str], *, seconds: float = 240)
                 raise TimeoutError(f"{', '.join(topics)} cannot be read to their end within {seconds:g} s")
             found += [record for records in consumer.poll(timeout_ms=100).values() for record in records]
             # The embedded broker, asked for an end, leaves the last batch out; what a fetch tells is right everywhere.
-            left = {each for each in left if consumer.position(each) < (consumer.highwater(each) or ends[each])}
+            left = {item for item in left if consumer.position(item) < (consumer.highwater(item) or ends[item])}
         return found
     finally:
         consumer.close()

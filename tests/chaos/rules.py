@@ -33,10 +33,10 @@ def one_terminal_record_per_job(history: History) -> Iterator[str]:
     """Each accepted job has exactly one end, however often that event was published."""
     ends = _terminals(history)
     for row in history.jobs:
-        found = {event.id for event in ends[row.id]}
-        if len(found) != 1:
+        ids = {event.id for event in ends[row.id]}
+        if len(ids) != 1:
             kinds = ", ".join(sorted(f"{event.type} {event.id}" for event in ends[row.id])) or "none"
-            yield f"{row.id} has {len(found)} terminal records: {kinds}"
+            yield f"{row.id} has {len(ids)} terminal records: {kinds}"
     for event in history.events:
         if event.job_id and event.refers_to:
             yield f"{event.id} ends {event.job_id}, and is about a record that was refused"

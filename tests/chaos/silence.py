@@ -39,7 +39,8 @@ class Silences:
     def __str__(self) -> str:
         lines = ["the longest times in which no job ended"]
         lines += [
-            f"  {each.seconds:5.1f} s  {', '.join(each.faults)}" for each in sorted(self.found, reverse=True)[:_SHOWN]
+            f"  {silence.seconds:5.1f} s  {', '.join(silence.faults)}"
+            for silence in sorted(self.found, reverse=True)[:_SHOWN]
         ]
         return "\n".join(lines if self.found else [f"no time above {_WORTH:g} s in which no job ended"])
 

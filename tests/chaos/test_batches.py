@@ -28,10 +28,10 @@ def test_every_line_has_one_end_however_often_its_bridge_dies(deployment):
     lines = [json.dumps({"prompt": f"line {number}", "idempotency_key": f"k{number}"}) for number in range(LINES)]
     lines[70], lines[LINES - 100] = "{", lines[10]
     wrong = {71, LINES - 99}
-    found = storm(deployment, lines, KILLS, seed=11)
-    assert found.state == "completed"
-    assert found.answered == Counter(set(range(1, LINES + 1)) - wrong)
-    assert found.failed == Counter(wrong)
-    assert found.tally.holds, found.tally
-    assert found.tally.counts["  answered"] == LINES - len(wrong)
-    assert found.repeated <= KILLS // 4 * 64  # what the model's worker had in its hands when it died
+    outcome = storm(deployment, lines, KILLS, seed=11)
+    assert outcome.state == "completed"
+    assert outcome.answered == Counter(set(range(1, LINES + 1)) - wrong)
+    assert outcome.failed == Counter(wrong)
+    assert outcome.tally.holds, outcome.tally
+    assert outcome.tally.counts["  answered"] == LINES - len(wrong)
+    assert outcome.repeated <= KILLS // 4 * 64  # what the model's worker had in its hands when it died

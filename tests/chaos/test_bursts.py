@@ -40,8 +40,8 @@ def deployment(request, service_folder):
         roles={**ROLES, "recall": RECALL, "recall-2": RECALL},
     )
     made.extra = {
-        each: {"HEADRACE_EMBEDDER": "hash", "HEADRACE_SIMILARITY": "0.7", "HEADRACE_SERVE_UNSHOWN": "true"}
-        for each in BOTH
+        text: {"HEADRACE_EMBEDDER": "hash", "HEADRACE_SIMILARITY": "0.7", "HEADRACE_SERVE_UNSHOWN": "true"}
+        for text in BOTH
     }
     made.prepare()
     make_hash_embedder(made.folder)
@@ -100,7 +100,7 @@ def test_whoever_leads_a_burst_is_killed(deployment):
     start_listening(deployment, *BOTH)
     verdict(deployment, ids)
     assert made(deployment) < 10
-    ids = deployment.publish([f"{each} Now?" for each in WORDINGS] * 10, fresh_key("burst"), cache="semantic")
+    ids = deployment.publish([f"{wording} Now?" for wording in WORDINGS] * 10, fresh_key("burst"), cache="semantic")
     for name in BOTH:
         deployment.kill(name)
     verdict(deployment, ids)

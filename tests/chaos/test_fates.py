@@ -38,10 +38,10 @@ def resend(deployment: Deployment, ids: set[str]) -> None:
     from kafka import KafkaProducer
 
     topic = f"{deployment.prefix}jobs.generation"
-    found = [record for record in read_records(deployment.kafka, [topic]) if record.key.decode() in ids]
-    assert {record.key.decode() for record in found} == ids
+    records = [record for record in read_records(deployment.kafka, [topic]) if record.key.decode() in ids]
+    assert {record.key.decode() for record in records} == ids
     producer = KafkaProducer(bootstrap_servers=deployment.kafka)
-    for record in found:
+    for record in records:
         producer.send(topic, key=record.key, value=record.value, headers=list(record.headers))
     producer.flush()
     producer.close()

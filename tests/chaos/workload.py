@@ -79,8 +79,8 @@ class Workload:
                 envelope = Envelope(id=str(uuid4()), type=type_of(job), source="/chaos", time=datetime.now(UTC))
                 headers, value = encode(job, envelope)
                 sent.append(client.send(kafka.topic(topic_for(job)), value=value, headers=headers))
-            for each in sent:
-                each.get(timeout=5)
+            for item in sent:
+                item.get(timeout=5)
 
 
 @contextlib.contextmanager

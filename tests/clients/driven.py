@@ -32,8 +32,8 @@ def _versions(package: str) -> list[str]:
         return [found[package.removeprefix("npm:")]]
     lists = (_FOLDER / "requirements.txt", _ROOT / "constraints.txt")
     pattern = re.compile(rf"^{re.escape(package)}==(\S+)$", re.M)
-    return [version for each in lists if package == "openai" or each == lists[0]
-            for version in pattern.findall(each.read_text("utf-8"))]  # fmt: skip
+    return [version for path in lists if package == "openai" or path == lists[0]
+            for version in pattern.findall(path.read_text("utf-8"))]  # fmt: skip
 
 
 CLIENTS: Final = (

@@ -66,7 +66,7 @@ def test_ajv_says_what_the_service_says(node):
     for event_type in EXAMPLES:
         found = [json.loads(encode_value(EXAMPLES[event_type]))]
         found += islice(neighbours(found[0]), 0, None, 23)
-        texts[event_type] = [json.dumps(each) for each in found]
+        texts[event_type] = [json.dumps(item) for item in found]
     schemas = {event_type: published()[schema_file(event_type)] for event_type in EXAMPLES}
     taken = json.loads(node.run(AJV, stdin=json.dumps({"schemas": schemas, "values": texts})))
     for event_type, verdicts in taken.items():

@@ -146,15 +146,17 @@ def test_the_gateway_knows_where_it_is_published(root: Path, settings: dict[str,
     gateway = json.loads(config(root, "config", "--format", "json", **settings).stdout)["services"]["gateway"]
     assert gateway["environment"]["HEADRACE_PUBLIC_URL"] == address
     port = settings.get("HEADRACE_GATEWAY_PORT", "8420")
-    assert [(each["published"], each["host_ip"]) for each in gateway["ports"]] == [(port, "127.0.0.1")]
+    assert [(item["published"], item["host_ip"]) for item in gateway["ports"]] == [(port, "127.0.0.1")]
 
 
 @pytest.mark.integration
 def test_only_make_test_compose_collects_what_needs_an_engine(root: Path) -> None:
     collect = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", "tests/docker", "-m"]
     for marks, collected in (("not slow", False), ("compose", True)):
-        found = subprocess.run([*collect, marks], cwd=root, capture_output=True, text=True, check=False, timeout=240)
-        assert ("test_running.py" in found.stdout) is collected, found.stdout
+        completed_process = subprocess.run(
+            [*collect, marks], cwd=root, capture_output=True, text=True, check=False, timeout=240
+        )
+        assert ("test_running.py" in completed_process.stdout) is collected, completed_process.stdout
 
 
 @pytest.mark.integration

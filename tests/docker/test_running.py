@@ -129,7 +129,7 @@ class Deployment:
     def containers(self) -> dict[str, str]:
         """The id of each service's container that runs."""
         listed = [json.loads(line) for line in self.compose("ps", "--format", "json").splitlines()]
-        return {each["Service"]: each["ID"] for each in listed if each["State"] == "running"}
+        return {item["Service"]: item["ID"] for item in listed if item["State"] == "running"}
 
     def http(self, method: str, path: str, **options: Any) -> httpx.Response:
         url = f"http://127.0.0.1:{self.ports['GATEWAY']}{path}"
@@ -212,7 +212,7 @@ def deployment(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         print(deployment.compose("ps", "--all").decode())
         print(deployment.compose("logs", "--tail", "40").decode())
         deployment.compose("down", "--volumes", "--remove-orphans", "--timeout", "20")
-        subprocess.run(["docker", "image", "rm", *(f"headrace:{each}" for each in (FIRST, NEXT))], check=False)
+        subprocess.run(["docker", "image", "rm", *(f"headrace:{text}" for text in (FIRST, NEXT))], check=False)
 
 
 def test_everything_starts_and_a_second_build_recreates_nothing(deployment: Deployment) -> None:

@@ -34,12 +34,12 @@ def read(page: str) -> str:
 
 def blocks(text: str) -> Iterator[Block]:
     """Yield the blocks of code of a page: fenced ones, then indented ones, which have no language."""
-    for found in _FENCE.finditer(text):
-        before = re.search(r"<!-- ([a-z ]+) -->\s*\Z", text[: found.start()])
+    for match in _FENCE.finditer(text):
+        before = re.search(r"<!-- ([a-z ]+) -->\s*\Z", text[: match.start()])
         marks = frozenset(before[1].split() if before else ())
-        yield Block(found[3].strip().partition(" ")[0], found[4], marks)
-    for found in _INDENTED.finditer(_FENCE.sub("", text)):
-        yield Block("", re.sub(r"^ {4}", "", found[1], flags=re.MULTILINE), frozenset())
+        yield Block(match[3].strip().partition(" ")[0], match[4], marks)
+    for match in _INDENTED.finditer(_FENCE.sub("", text)):
+        yield Block("", re.sub(r"^ {4}", "", match[1], flags=re.MULTILINE), frozenset())
 
 
 def inline_code(text: str) -> Iterator[str]:

@@ -33,8 +33,8 @@ def calls(text: str) -> Iterator[str]:
 def _calls(text: str) -> Iterator[str]:
     for line in text.splitlines():
         for part in re.split(r"\s\|\s|&&|;\s", line):
-            if found := _CALL.match(part.strip()):
-                yield _END.split(f"{found['words']} ", maxsplit=1)[0].strip()
+            if match := _CALL.match(part.strip()):
+                yield _END.split(f"{match['words']} ", maxsplit=1)[0].strip()
 
 
 def problem(call: str) -> str | None:
@@ -74,7 +74,7 @@ def _is_placeholder(word: str) -> bool:
 
 @pytest.mark.parametrize("page", pages())
 def test_commands_and_options_exist(page: str) -> None:
-    assert [found for call in calls(read(page)) if (found := problem(call))] == []
+    assert [text for call in calls(read(page)) if (text := problem(call))] == []
 
 
 def test_calls_are_found() -> None:

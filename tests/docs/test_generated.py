@@ -60,8 +60,8 @@ def test_every_command_has_a_text_and_its_options_too() -> None:
 
 
 def test_every_command_names_an_example() -> None:
-    leaves = [each for each in command_page.commands() if not command_page.is_group(each.command)]
-    assert [each.name for each in leaves if f"headrace {each.name}" not in (each.command.help or "")] == []
+    leaves = [command for command in command_page.commands() if not command_page.is_group(command.command)]
+    assert [leaf.name for leaf in leaves if f"headrace {leaf.name}" not in (leaf.command.help or "")] == []
 
 
 def test_every_header_is_described() -> None:
@@ -71,7 +71,7 @@ def test_every_header_is_described() -> None:
 
 def test_every_field_of_an_event_has_a_meaning() -> None:
     """A field whose description is missing in the code would be an empty cell."""
-    schemas = {each.name: build_json_schema(each) for each in known_types()} | event_page.parts_of_events()
+    schemas = {row.name: build_json_schema(row) for row in known_types()} | event_page.parts_of_events()
     silent = [
         f"{name}.{field}"
         for name, schema in schemas.items()

@@ -32,10 +32,10 @@ def test_links_lead_to_files_and_headings(page: str) -> None:
 def test_headings_of_generated_pages_are_unique(page: str) -> None:
     """Two headings with the same anchor would send links to the first of them."""
     found = anchors(read(page))
-    assert sorted({each for each in found if found.count(each) > 1}) == []
+    assert sorted({text for text in found if found.count(text) > 1}) == []
 
 
-@pytest.mark.parametrize("page", [each for each in pages() if each.startswith("docs/")])
+@pytest.mark.parametrize("page", [text for text in pages() if text.startswith("docs/")])
 def test_a_page_begins_with_its_title(page: str) -> None:
     titles = [line for line in read(page).splitlines() if line.startswith("# ")]
     assert titles

@@ -71,7 +71,7 @@ def test_pages_need_nothing_from_elsewhere(site: Path) -> None:
         reader = Fetched()
         reader.feed(path.read_text("utf-8"))
         assert reader.found
-        if outside := [each for each in reader.found if re.match(r"(https?:)?//", each)]:
+        if outside := [text for text in reader.found if re.match(r"(https?:)?//", text)]:
             found[path.name] = outside
     for path in site.rglob("*.css"):
         if outside := re.findall(r"(?:url\(|@import\s)['\"]?((?:https?:)?//[^)'\"]+)", path.read_text("utf-8")):

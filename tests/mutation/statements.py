@@ -22,8 +22,8 @@ _LEFT_OUT = frozenset({"core/ledger/ledger.py", "core/sql/database.py", "core/sq
 
 def modules(package: Path) -> list[Path]:
     """Return the files that make statements, relative to the package's folder."""
-    found = (path for store in _STORES for path in package.glob(f"{store}/*.py"))
-    below = sorted(path.relative_to(package) for path in found if path.name != "__init__.py")
+    generator = (path for store in _STORES for path in package.glob(f"{store}/*.py"))
+    below = sorted(path.relative_to(package) for path in generator if path.name != "__init__.py")
     return [path for path in below if path.as_posix() not in _LEFT_OUT]
 
 

@@ -78,8 +78,8 @@ _SETTINGS: dict[str, object] = {
 
 def mutated() -> list[Path]:
     workers = _ROOT / "workers"
-    found = (path for pattern in _MUTATED for path in workers.glob(pattern.removeprefix("src/")))
-    return sorted(path for path in found if not any(path.match(pattern) for pattern in _NOT_MUTATED))
+    generator = (path for pattern in _MUTATED for path in workers.glob(pattern.removeprefix("src/")))
+    return sorted(path for path in generator if not any(path.match(pattern) for pattern in _NOT_MUTATED))
 
 
 def make_tree(folder: Path) -> None:

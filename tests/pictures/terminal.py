@@ -31,12 +31,12 @@ def printed(argv: Sequence[str], folder: Path, env: Mapping[str, str]) -> str:
             argv, cwd=folder, env={**env, **size}, stdin=subprocess.DEVNULL, stdout=writing, stderr=errors
         )
         os.close(writing)
-        found = b"".join(_read(reading))
+        data = b"".join(_read(reading))
         os.close(reading)
         if process.wait():
             errors.seek(0)
             raise RuntimeError(f"{' '.join(argv)} ended with {process.returncode}:\n{errors.read()}")
-    return found.decode().replace("\r\n", "\n")
+    return data.decode().replace("\r\n", "\n")
 
 
 def _read(reading: int) -> list[bytes]:

@@ -31,8 +31,8 @@ class Transport:
 
 def read_all(settings: KafkaSettings) -> list[Record]:
     return [
-        Record(topic_of(each.topic, settings.prefix), each.key, list(each.headers), each.value, each.key.decode())
-        for each in read(settings, Topic)
+        Record(topic_of(item.topic, settings.prefix), item.key, list(item.headers), item.value, item.key.decode())
+        for item in read(settings, Topic)
     ]
 
 

@@ -49,4 +49,4 @@ def delivered(producer: Producer) -> bool:
 
 
 def sent_jobs(settings: KafkaSettings) -> list[str]:
-    return [each.key.decode() for each in read(settings, [Topic.GENERATION])]
+    return [item.key.decode() for item in read(settings, [Topic.GENERATION])]

@@ -23,7 +23,7 @@ def test_what_is_published_after_open_is_never_missed(kafka, publish):
     with ResultReader(kafka) as reader:
         publish(("1", result(A)), ("2", dead(B)))
         received = list(reader.read(job_ids={A, B}, timeout=120))
-    assert {(each.job_id, each.envelope.id) for each in received} == {(A, "1"), (B, "2")}
+    assert {(item.job_id, item.envelope.id) for item in received} == {(A, "1"), (B, "2")}
 
 
 def test_every_kind_of_end_is_read_and_each_event_once(kafka, publish):
@@ -41,7 +41,7 @@ def test_records_that_are_no_events_are_passed_over(kafka, publish):
     client.close()
     publish(("1", result(A)))
     with ResultReader(kafka, from_beginning=True) as reader:
-        assert [each.envelope.id for each in reader.read(job_ids=[A], timeout=120)] == ["1"]
+        assert [received.envelope.id for received in reader.read(job_ids=[A], timeout=120)] == ["1"]
         assert reader.unreadable == 1
 
 

@@ -23,8 +23,8 @@ def refusal(job_id, category=Category.INVALID, topic="t"):
 def test_waiting_for_one_loses_no_other(kafka, publish):
     with ResultReader(kafka) as reader:
         publish(("1", result(B)), ("2", result(A)), ("3", result(C)))
-        assert [each.job_id for each in reader.read(job_ids=[A], timeout=120)] == [A]
-        assert [each.job_id for each in reader.read(job_ids=B, timeout=120)] == [B]
+        assert [received.job_id for received in reader.read(job_ids=[A], timeout=120)] == [A]
+        assert [received.job_id for received in reader.read(job_ids=B, timeout=120)] == [B]
         assert next(reader.read(timeout=120)).job_id == C
         assert list(reader.read(timeout=0)) == []
 
@@ -44,11 +44,11 @@ def test_what_a_waiting_reader_keeps_is_bounded_and_nothing_is_lost(kafka, publi
     many = [(str(number), result(derive_job_id("default", str(number)))) for number in range(40)]
     with ResultReader(kafka, kept_bytes=2_000) as reader:
         publish(*many, ("last", result(A)))
-        assert [each.envelope.id for each in reader.read(job_ids=[A], timeout=120)] == ["last"]
+        assert [received.envelope.id for received in reader.read(job_ids=[A], timeout=120)] == ["last"]
         assert 0 < len(reader._unread) < 20
         wanted = [event.job_id for _, event in many[::4]]
-        assert {each.job_id for each in reader.read(job_ids=wanted, timeout=120)} == set(wanted)
-        rest = [each.envelope.id for each in islice(reader.read(timeout=120), 30)]
+        assert {received.job_id for received in reader.read(job_ids=wanted, timeout=120)} == set(wanted)
+        rest = [received.envelope.id for received in islice(reader.read(timeout=120), 30)]
         assert sorted(rest) == sorted({str(number) for number in range(40) if number % 4})
         assert list(reader.read(timeout=0.2)) == []
 
@@ -57,7 +57,7 @@ def test_what_a_waiting_reader_keeps_is_bounded_and_nothing_is_lost(kafka, publi
 def test_who_waits_for_a_job_that_was_refused_is_told(kafka, publish, category):
     with ResultReader(kafka) as reader:
         publish(("1", refusal(A, category)), ("2", result(B)))
-        received = {each.waited_for: each for each in reader.read(job_ids=[A, B], timeout=120)}
+        received = {row.waited_for: row for row in reader.read(job_ids=[A, B], timeout=120)}
     assert received.keys() == {A, B}
     assert (received[A].job_id, received[A].refers_to, received[A].event.category) == (None, A, category)
     assert (received[B].job_id, received[B].refers_to) == (B, None)
@@ -66,7 +66,7 @@ def test_who_waits_for_a_job_that_was_refused_is_told(kafka, publish, category):
 def test_a_refused_wish_to_cancel_ends_no_waiting(kafka, publish):
     with ResultReader(kafka) as reader:
         publish(("1", refusal(A, Category.CONFLICT, topic="jobs.cancellation")), ("2", result(A)))
-        assert [each.envelope.id for each in reader.read(job_ids=[A], timeout=120)] == ["2"]
+        assert [received.envelope.id for received in reader.read(job_ids=[A], timeout=120)] == ["2"]
 
 
 @pytest.mark.parametrize("kafka", ["embedded_kafka"], indirect=True)
@@ -104,17 +104,17 @@ def test_what_is_there_is_read_whole_however_slow_the_broker_is(kafka, publish, 
             return {} if topics._ends and next(left, None) is not None else poll(**options)
 
         monkeypatch.setattr(topics._client, "poll", slow)
-        assert sorted(each.envelope.id for each in reader.read_existing()) == ["0", "1", "2", "3", "4", "5"]
+        assert sorted(received.envelope.id for received in reader.read_existing()) == ["0", "1", "2", "3", "4", "5"]
         assert list(reader.read_existing()) == []
         publish(("6", result(A)))
-        assert [each.envelope.id for each in reader.read_existing()] == ["6"]
+        assert [received.envelope.id for received in reader.read_existing()] == ["6"]
 
 
 @pytest.mark.parametrize("kafka", ["embedded_kafka"], indirect=True)
 def test_records_that_do_not_come_are_no_end(kafka, publish, monkeypatch):
     publish(("0", result(A)), ("1", result(A)))
     with ResultReader(kafka, from_beginning=True) as reader:
-        assert [each.envelope.id for each in reader.read_existing()] == ["0", "1"]
+        assert [received.envelope.id for received in reader.read_existing()] == ["0", "1"]
         topics, note_ends = reader._topics, reader._topics.note_ends
 
         def note_more(seconds):

@@ -30,10 +30,10 @@ def test_copies_of_a_record_are_one_event(broker_behind):
     eventually(lambda: delivered(producer))
     producer.close()
     ids: dict[str, set[bytes]] = {}
-    for each in read(settings, [Topic.GENERATION]):
-        ids.setdefault(each.key.decode(), set()).add(dict(each.headers)["ce_id"])
+    for item in read(settings, [Topic.GENERATION]):
+        ids.setdefault(item.key.decode(), set()).add(dict(item.headers)["ce_id"])
     assert job_id in ids
-    assert {len(each) for each in ids.values()} == {1}
+    assert {len(group) for group in ids.values()} == {1}
 
 
 @pytest.mark.integration

@@ -16,5 +16,5 @@ def test_labels_can_be_listed():
     producer = MemoryProducer()
     job_id = producer.generate(model="echo", prompt="x")
     label = producer.review(job_id=job_id, criterion="right", label=False, who="ann")
-    assert [(each.id, each.job_id, each.label) for each in producer.reviews] == [(label, job_id, False)]
+    assert [(review.id, review.job_id, review.label) for review in producer.reviews] == [(label, job_id, False)]
     assert len(producer.jobs) == 1

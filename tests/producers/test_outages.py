@@ -60,7 +60,7 @@ def test_what_is_sent_again_is_in_order(broker):
         producer.cancel(job_id, reason=f"{number}")
     producer.close()
     assert told.calls == [(job_id, None)] * 401
-    reasons = [decode(each.headers, each.value)[1].reason for each in read(broker.settings(), [Topic.CANCELLATION])]
+    reasons = [decode(item.headers, item.value)[1].reason for item in read(broker.settings(), [Topic.CANCELLATION])]
     assert list(dict.fromkeys(reasons)) == [f"{number}" for number in range(400)]
 
 
@@ -106,7 +106,7 @@ def test_nothing_behind_a_failure_overtakes_it(apache_kafka, fresh_prefix):
     finally:
         os.kill(apache_kafka.pid, signal.SIGCONT)
     producer.close()
-    reasons = [decode(each.headers, each.value)[1].reason for each in read(settings, [Topic.CANCELLATION])]
+    reasons = [decode(item.headers, item.value)[1].reason for item in read(settings, [Topic.CANCELLATION])]
     assert list(dict.fromkeys(reasons)) == [f"{number}" for number in range(200)]
 
 
@@ -139,8 +139,8 @@ def test_acknowledged_records_are_there_in_order_per_key_across_a_kill(durable_b
     producer.close(timeout=240)
     assert Counter(told.calls) == Counter({(job_id, None): count for job_id, count in sent.items()})
     first: dict[str, dict[int, None]] = {job_id: {} for job_id in sent}  # the copies that came first, in their order
-    for each in read(settings, [Topic.CANCELLATION]):
-        _, event = decode(each.headers, each.value)
+    for item in read(settings, [Topic.CANCELLATION]):
+        _, event = decode(item.headers, item.value)
         first[event.job_id].setdefault(int(event.reason))
     assert {job_id: [*found] for job_id, found in first.items()} == {
         job_id: list(range(count)) for job_id, count in sent.items()

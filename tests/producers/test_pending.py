@@ -34,7 +34,7 @@ def tell(pending):
 
 def carried(pending, topic=Topic.GENERATION):
     """What a carrier would hand to the client."""
-    return [each.job_id for _, each in pending.take(topic)]
+    return [item.job_id for _, item in pending.take(topic)]
 
 
 def test_room_comes_back_when_a_record_was_told():
@@ -97,7 +97,7 @@ def test_a_record_whose_time_is_up_has_failed_with_the_last_trouble():
     assert tell(pending) == [Settled(first, "a", "not confirmed within 2 s (nobody answers)")]
     pending.confirmed(first)
     now.time = 3
-    assert [each.job_id for each in tell(pending)] == ["b"]
+    assert [item.job_id for item in tell(pending)] == ["b"]
     assert len(pending) == 0
 
 
@@ -106,7 +106,7 @@ def test_the_first_word_of_a_record_holds():
     number = pending.add(record("a"), 1, 0)
     pending.refused(number, RecordRefused("too large"))
     pending.confirmed(number)
-    assert [each.failure for each in tell(pending)] == ["too large"]
+    assert [item.failure for item in tell(pending)] == ["too large"]
 
 
 def test_a_new_client_gets_all_that_is_not_confirmed_in_order():
@@ -176,6 +176,6 @@ def test_what_is_abandoned_is_told_and_ends_it():
     pending.close()
     assert not pending.ended
     pending.abandon("closed")
-    assert [(each.job_id, each.failure) for each in tell(pending)] == [("a", "closed")]
+    assert [(item.job_id, item.failure) for item in tell(pending)] == [("a", "closed")]
     assert pending.ended
     assert pending.settled() == []

@@ -15,7 +15,7 @@ def test_addresses_come_from_the_environment():
 
 
 def test_an_empty_variable_counts_as_unset():
-    names = ("TOPIC_PREFIX", *(f"KAFKA_{each}" for each in ("SECURITY_PROTOCOL", "SASL_MECHANISM", "USERNAME",
+    names = ("TOPIC_PREFIX", *(f"KAFKA_{name}" for name in ("SECURITY_PROTOCOL", "SASL_MECHANISM", "USERNAME",
              "PASSWORD", "CA_FILE", "GROUPS")))  # fmt: skip
     env = {"HEADRACE_KAFKA": "a:1"}
     assert KafkaSettings.from_env(env | {f"HEADRACE_{name}": "" for name in names}) == KafkaSettings.from_env(env)

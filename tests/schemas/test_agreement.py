@@ -28,7 +28,7 @@ def is_time(value: str) -> bool:
 
 @cache
 def validator(event_type: str) -> Draft202012Validator:
-    schema = build_json_schema(next(each for each in EVENTS if each.name == event_type))
+    schema = build_json_schema(next(event for event in EVENTS if event.name == event_type))
     return Draft202012Validator(schema, validate_formats=True, formats={"date-time": is_time})
 
 
@@ -83,7 +83,7 @@ def test_schema_and_service_agree_one_step_from_an_event_and_every_event_comes_b
     for document in documents(event_type):
         assert_comes_back(event_type, document)
         near = list(islice(neighbours(document), 0, None, 3))
-        refused = [assert_agreement(event_type, each) for each in near]
+        refused = [assert_agreement(event_type, item) for item in near]
         assert 0.3 < sum(refused) / len(near) < 0.995  # the changes reach both verdicts
         for other, is_refused in zip(near, refused, strict=True):
             if not is_refused:

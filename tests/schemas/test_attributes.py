@@ -123,7 +123,7 @@ def test_a_filter_comes_back_as_it_was() -> None:
     assert isinstance(again, GenerationJob)
     kept = again.knowledge_filter.value  # type: ignore[union-attr]
     assert list(kept) == values
-    assert [type(each) for each in kept] == [int, float, bool, str, int, int, float]
+    assert [type(item) for item in kept] == [int, float, bool, str, int, int, float]
     assert encode_value(again) == encode_value(job)
 
 
@@ -142,7 +142,7 @@ def test_what_can_be_no_attributes(attributes: dict[str, Any]) -> None:
 def test_a_producer_takes_a_filter_as_it_stands_on_the_wire() -> None:
     wanted = compared("gte", "year", 2025)
     producer = MemoryProducer()
-    for each in (wanted, FILTER.validate_python(wanted)):
-        producer.generate(prompt="p", knowledge="k", knowledge_filter=each, model="m")
+    for entry in (wanted, FILTER.validate_python(wanted)):
+        producer.generate(prompt="p", knowledge="k", knowledge_filter=entry, model="m")
     first, second = (json.loads(record.value)["knowledge_filter"] for record in producer.records)
     assert first == second == wanted

@@ -168,8 +168,8 @@ def test_another_version_of_the_spec_is_refused() -> None:
 @pytest.mark.parametrize("event_type", [row.name for row in EVENTS if row.topic not in INBOUND])
 def test_a_reader_passes_over_what_a_later_version_tells(event_type: str) -> None:
     document = json.loads(encode_value(EXAMPLES[event_type]))
-    for each in (document, *document.get("stages", []), *document.get("moderation", {}).get("findings", [])):
-        each["added_later"] = {"a": 1}
+    for stage in (document, *document.get("stages", []), *document.get("moderation", {}).get("findings", [])):
+        stage["added_later"] = {"a": 1}
     assert decode_value(event_type, json.dumps(document).encode()) == EXAMPLES[event_type]
 
 

@@ -238,5 +238,5 @@ def test_true_and_the_text_true_are_different_choices() -> None:
     assert len(job.questions) == 400
     asked = job.questions[0]
     assert isinstance(asked, Choice)
-    assert [repr(each.value) for each in asked.choices] == ["True", "'true'", "'True'", "False"]
+    assert [repr(option.value) for option in asked.choices] == ["True", "'true'", "'True'", "False"]
     assert decode_job("decision", encode_value(job)) == job

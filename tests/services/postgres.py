@@ -90,25 +90,25 @@ class PostgresServer(Server):
 
 def find_postgres(folder: Path, *, durable: bool = False) -> PostgresServer | None:
     """A cluster in `folder`; None without PostgreSQL's server programs, or as root without a user to run it."""
-    found = _find_binaries()
-    if found is None or (os.geteuid() == 0 and (not _user_exists() or shutil.which("setpriv") is None)):
+    path = _find_binaries()
+    if path is None or (os.geteuid() == 0 and (not _user_exists() or shutil.which("setpriv") is None)):
         return None
     if os.geteuid() == 0:
         shutil.chown(folder, _USER)
-    return PostgresServer(found, folder, durable=durable)
+    return PostgresServer(path, folder, durable=durable)
 
 
 def binaries() -> Path:
     """The folder of PostgreSQL's programs, where a server was found."""
-    found = _find_binaries()
-    assert found is not None
-    return found
+    path = _find_binaries()
+    assert path is not None
+    return path
 
 
 def _find_binaries() -> Path | None:
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parent.parent.name))
-    found = debian[-1:] or [Path(path) for path in (shutil.which("initdb"),) if path]
-    return found[0].parent if found else None
+    paths = debian[-1:] or [Path(path) for path in (shutil.which("initdb"),) if path]
+    return paths[0].parent if paths else None
 
 
 def _user_exists() -> bool:

@@ -29,7 +29,7 @@ class Heard:
     def asked(self) -> str:
         """Return the last message."""
         content = self.body["messages"][-1]["content"]
-        return content if isinstance(content, str) else "".join(each["text"] for each in content)
+        return content if isinstance(content, str) else "".join(item["text"] for item in content)
 
     @property
     def max_tokens(self) -> int:
@@ -161,7 +161,7 @@ def echoes(_provider: "Provider", reply: Reply) -> None:
     text = " ".join(shown)
     stops: Sequence[str] = heard.body.get("stop") or heard.body.get("stop_sequences") or ()
     cuts = [place for stop in stops if (place := text.find(stop)) >= 0]
-    read = sum(len(str(each["content"]).split(" ")) for each in heard.body["messages"])
+    read = sum(len(str(message["content"]).split(" ")) for message in heard.body["messages"])
     reply.start(prompt_tokens=read)
     cut = text[: min(cuts)] if cuts else text
     for place in range(0, len(cut), 7):

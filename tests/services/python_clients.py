@@ -34,13 +34,13 @@ def find_python_clients(cache: Path) -> PythonClients | str:
     digest = hashlib.sha256(_PACKAGES.read_bytes() + version.encode()).hexdigest()[:16]
     folder = cache / digest
     folder.mkdir(parents=True, exist_ok=True)
-    found = PythonClients(folder / "venv" / "bin" / "python")
+    clients = PythonClients(folder / "venv" / "bin" / "python")
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "installed").exists():
             # Nothing is compiled but what a script imports, and the environment needs no pip of its own.
             make = [sys.executable, "-m", "venv", "--clear", "--without-pip", folder / "venv"]
-            install = [sys.executable, "-m", "pip", "--python", found.python, "install", "--quiet", "--no-deps"]
+            install = [sys.executable, "-m", "pip", "--python", clients.python, "install", "--quiet", "--no-deps"]
             for command in (make, [*install, "--no-compile", "--retries=1", "-r", _PACKAGES]):
                 try:
                     done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
@@ -49,4 +49,4 @@ def find_python_clients(cache: Path) -> PythonClients | str:
                 if done.returncode:
                     return f"pip cannot install {_PACKAGES.name}: {(done.stderr.strip().splitlines() or ['?'])[-1]}"
             (folder / "installed").touch()
-    return found
+    return clients

@@ -68,7 +68,7 @@ def run(
 ) -> "subprocess.CompletedProcess[str]":
     """As `subprocess.run` with `capture_output` and `text`, for what can be forked; `given` is its standard input."""
     with tempfile.TemporaryDirectory(prefix="headrace-warm-") as name:
-        out, errors, read = (Path(name) / each for each in ("out", "errors", "in"))
+        out, errors, read = (Path(name) / item for item in ("out", "errors", "in"))
         read.write_text(given or "", encoding="utf-8")
         process = Forked(argv[2:], out, env, errors=errors, read=read, cwd=cwd, at=at)
         try:

@@ -78,7 +78,7 @@ _PR_SET_PDEATHSIG: Final = 1
 
 def main(address: str, until: int) -> None:
     """Serve until this process has ended."""
-    ours = (each.name for room in (headrace_producers, headrace_workers) for each in _modules_of(room))
+    ours = (module.name for room in (headrace_producers, headrace_workers) for module in _modules_of(room))
     for name in (*_LOADED, *ours):
         importlib.import_module(name)
     warm_up(build_moderator())
@@ -96,8 +96,8 @@ def main(address: str, until: int) -> None:
 
 def _modules_of(package: ModuleType) -> Iterator[pkgutil.ModuleInfo]:
     """Yield the modules of a package, except programs and what loads CTranslate2, which reads its variables then."""
-    found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-    return (each for each in found if not each.name.rpartition(".")[2].startswith(("__main__", "ctranslate2_")))
+    packages = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    return (row for row in packages if not row.name.rpartition(".")[2].startswith(("__main__", "ctranslate2_")))
 
 
 def _serve(listening: socket.socket, ends: int | None = None) -> None:
@@ -131,8 +131,8 @@ def _serve(listening: socket.socket, ends: int | None = None) -> None:
                 pid = os.fork()
                 if pid == 0:
                     signal.set_wakeup_fd(-1)
-                    for each in (listening, woken, waking, connection, *forked.values()):
-                        each.close()
+                    for item in (listening, woken, waking, connection, *forked.values()):
+                        item.close()
                     selector.close()
                     if ends is not None:
                         os.close(ends)

@@ -57,8 +57,8 @@ class Counts(threading.local):
             self.mine["Python calls" if name.startswith(_OURS) else LIBRARIES] += 1
 
     def of(self, work: Callable[[], object]) -> dict[str, int]:
-        for each in self.every:
-            each.clear()
+        for counter in self.every:
+            counter.clear()
         gc.collect()
         gc.disable()
         Counts.on = True

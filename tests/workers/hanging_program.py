@@ -24,7 +24,7 @@ def _hanging_judge(tasks, **known):
 
 
 stage.STAGES = tuple(  # the pipeline is built later
-    replace(each, step=_hanging_judge) if each.step is judge else each for each in stage.STAGES
+    replace(item, step=_hanging_judge) if item.step is judge else item for item in stage.STAGES
 )
 runs.MODEL = runs.LIGHT
 watched.available_cores = lambda: 0.4  # two fifths of its bound in CPU time, of which each spin takes all

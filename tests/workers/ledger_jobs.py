@@ -37,8 +37,8 @@ def claim_one(
     ledger: Ledger, queue: str = "model.echo", *, lane: int = 0, limit: int = 32, lease_ms: int = 30_000
 ) -> Claim | None:
     """The most urgent group of a queue, if there is one."""
-    found = ledger.claim([Wanted(queue, lane, 1, limit)], lease_ms=lease_ms, sender="bridge")
-    return next(iter(found.claims), None)
+    claimed = ledger.claim([Wanted(queue, lane, 1, limit)], lease_ms=lease_ms, sender="bridge")
+    return next(iter(claimed.claims), None)
 
 
 def dispatch(ledger: Ledger, tasks: TaskQueue, **changes: object) -> Dispatch:

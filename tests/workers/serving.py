@@ -26,7 +26,7 @@ def listening(redis_server: RedisServer, *models: str) -> None:
     """Wait until the workers of these models listen. A bridge gives a step of a chain to the next model where nobody
     does for some seconds.
     """
-    queues = [f"model.{each}" for each in models]
+    queues = [f"model.{model}" for model in models]
     eventually(lambda: len(live_queues(redis_client(redis_server.url), NAMES, queues) or ()) == len(models))
 
 

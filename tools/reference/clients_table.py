@@ -15,7 +15,7 @@ _END: Final = "\n<!-- End of the generated table. -->"
 
 def page() -> str:
     """Return the page as it is, with the table of today."""
-    rows = ((each.name, each.versions, each.driven, each.note) for each in CLIENTS)
+    rows = ((client.name, client.versions, client.driven, client.note) for client in CLIENTS)
     clients = table(("client", "versions", "what tests do with it", "note"), rows)
     pattern = re.compile(f"(?<={re.escape(_BEGINNING)}).*?(?={re.escape(_END)})", re.S)
     return pattern.sub(lambda _: clients, _PAGE.read_text("utf-8"), count=1)

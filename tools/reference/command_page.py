@@ -72,7 +72,7 @@ def page() -> str:
     """Return the page of all commands, in Markdown."""
     every = list(commands())
     head = beginning("Command line", "the help texts of the commands", _INTRODUCTION)
-    top = [each for each in every if " " not in each.name]
+    top = [called for called in every if " " not in called.name]
     overview = table(
         ("command", "what it does"),
         ((f"[`{name}`]({anchor(f'headrace {name}')})", _first_line(command)) for name, command in top),
@@ -84,7 +84,7 @@ def page() -> str:
         table(("option", "meaning"), _OPTIONS),
         "## Exit codes",
         table(("code", "meaning"), _EXIT_CODES),
-        *(_section(each) for each in every),
+        *(_section(called) for called in every),
     )
 
 
@@ -94,13 +94,16 @@ def _section(called: Called) -> str:
     if is_group(called.command):
         return paragraphs(heading, *_texts(called.command))
     parameters = called.command.params
-    arguments = [each for each in parameters if _is_argument(each)]
-    options = [each for each in parameters if not _is_argument(each)]
+    arguments = [parameter for parameter in parameters if _is_argument(parameter)]
+    options = [parameter for parameter in parameters if not _is_argument(parameter)]
     return paragraphs(
         heading,
         block("text", _usage(called.name, arguments, options)),
         *_texts(called.command),
-        table(("argument", "meaning"), ((code(_metavar(each)), sentence(each.help or "")) for each in arguments)),
+        table(
+            ("argument", "meaning"),
+            ((code(_metavar(argument)), sentence(argument.help or "")) for argument in arguments),
+        ),
         table(("option", "value", "default", "meaning"), map(_option, options)),
     )
 
@@ -125,10 +128,12 @@ def _is_argument(parameter: Any) -> bool:
 
 def _usage(name: str, arguments: list[Any], options: list[Any]) -> str:
     words = [_PROGRAM, name]
-    words += (f"{each.opts[0]} {_metavar(each)}" for each in options if each.required)
-    if any(not each.required for each in options):
+    words += (f"{option.opts[0]} {_metavar(option)}" for option in options if option.required)
+    if any(not option.required for option in options):
         words.append("[OPTIONS]")
-    words += (word if each.required else f"[{word.strip('[]')}]" for each in arguments if (word := _metavar(each)))
+    words += (
+        word if argument.required else f"[{word.strip('[]')}]" for argument in arguments if (word := _metavar(argument))
+    )
     return " ".join(words)
 
 
@@ -139,9 +144,9 @@ def _metavar(parameter: Any) -> str:
 
 
 def _option(parameter: Any) -> tuple[str, str, str, str]:
-    names = ", ".join(code(each) for each in parameter.opts)
+    names = ", ".join(code(opt) for opt in parameter.opts)
     if parameter.secondary_opts:
-        names += " / " + ", ".join(code(each) for each in parameter.secondary_opts)
+        names += " / " + ", ".join(code(opt) for opt in parameter.secondary_opts)
     text = parameter.help or ""
     variable = _DEFAULT_OF.search(text)
     default = "required" if parameter.required else code(variable[1]) if variable else _default(parameter)
@@ -155,7 +160,7 @@ def _values(parameter: Any) -> str:
     annotation = parameter.type_descriptor.annotation
     (inner,) = get_args(annotation)[:1] or (annotation,)
     if isinstance(inner, type) and issubclass(inner, Enum):
-        return ", ".join(code(str(each.value)) for each in inner)
+        return ", ".join(code(str(enum.value)) for enum in inner)
     least, most = getattr(parameter, "min", None), getattr(parameter, "max", None)
     kind = _TYPES.get(getattr(inner, "__name__", ""), "")
     if least is not None and most is not None:

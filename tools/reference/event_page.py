@@ -59,7 +59,7 @@ def page() -> str:
         table(("header", "in what you send", "meaning"), ((code(name), *rest) for name, *rest in _HEADERS)),
         "The headers of an example:",
         json_block(example_envelope(types[0].name).to_text()),
-        *(_section(each) for each in types),
+        *(_section(row) for row in types),
         "## Parts of events",
         *(object_section(f"### {name}", part) for name, part in sorted(parts_of_events().items())),
     )
@@ -76,7 +76,7 @@ def parts_of_events() -> dict[str, dict[str, Any]]:
 
 
 def _topic(topic: Topic) -> tuple[str, str, str, str]:
-    named = ", ".join(link(each.name) for each in types_on(topic))
+    named = ", ".join(link(row.name) for row in types_on(topic))
     return code(topic.named()), "you" if topic in INBOUND else "headrace", named, topic.description
 
 

@@ -88,7 +88,7 @@ def heading(method: str, path: str) -> str:
 
 
 def _routes(tag: str, operations: list[tuple[str, str, dict[str, Any]]]) -> str:
-    return ", ".join(link(heading(method, path)) for method, path, each in operations if tag in each["tags"])
+    return ", ".join(link(heading(method, path)) for method, path, entry in operations if tag in entry["tags"])
 
 
 def _scopes(operation: Mapping[str, Any]) -> list[str]:
@@ -96,11 +96,13 @@ def _scopes(operation: Mapping[str, Any]) -> list[str]:
 
 
 def _routes_of(scope: Scope, operations: list[tuple[str, str, dict[str, Any]]]) -> str:
-    return ", ".join(link(heading(method, path)) for method, path, each in operations if scope in _scopes(each))
+    return ", ".join(link(heading(method, path)) for method, path, entry in operations if scope in _scopes(entry))
 
 
 def _resource(tag: str, operations: list[tuple[str, str, dict[str, Any]]]) -> str:
-    return paragraphs(f"## {_title(tag)}", *(_operation(*each) for each in operations if tag in each[2]["tags"]))
+    return paragraphs(
+        f"## {_title(tag)}", *(_operation(*operation) for operation in operations if tag in operation[2]["tags"])
+    )
 
 
 def _operation(method: str, path: str, operation: Mapping[str, Any]) -> str:

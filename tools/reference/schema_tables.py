@@ -25,8 +25,8 @@ def fields(schema: Mapping[str, Any], link_to: LinkTo = link) -> str:
     """Return a table of the fields of an object; the empty text if it has none."""
     required = frozenset(schema.get("required", ()))
     rows = [
-        (code(name), type_of(each, link_to), _default(each, name in required), str(each.get("description") or ""))
-        for name, each in schema.get("properties", {}).items()
+        (code(name), type_of(item, link_to), _default(item, name in required), str(item.get("description") or ""))
+        for name, item in schema.get("properties", {}).items()
     ]
     if any(row[3] for row in rows):
         return table(("field", "type", "default", "meaning"), rows)
@@ -39,11 +39,11 @@ def type_of(schema: Mapping[str, Any], link_to: LinkTo = link) -> str:
         return link_to(schema["$ref"].rpartition("/")[2])
     for several in ("anyOf", "oneOf"):
         if several in schema:
-            return _one_of([each for each in schema[several] if each.get("type") != "null"], link_to)
+            return _one_of([item for item in schema[several] if item.get("type") != "null"], link_to)
     if "const" in schema:
         return code(json.dumps(schema["const"]))
     if "enum" in schema:
-        return ", ".join(code(json.dumps(each)) for each in schema["enum"])
+        return ", ".join(code(json.dumps(item)) for item in schema["enum"])
     return _plain(schema, link_to)
 
 
@@ -51,14 +51,14 @@ def _one_of(schemas: list[Mapping[str, Any]], link_to: LinkTo) -> str:
     """Return the alternatives; a value or a list of such values as "…, or a list of them"."""
     if len(schemas) == 2 and schemas[1].get("items") == schemas[0]:
         return f"{type_of(schemas[0], link_to)}; or a list of them{_most(schemas[1], 'minItems', 'maxItems', '')}"
-    kinds = list(dict.fromkeys(type_of(each, link_to) for each in schemas))
+    kinds = list(dict.fromkeys(type_of(schema, link_to) for schema in schemas))
     return (" or " if len(kinds) <= _FEW else ", ").join(kinds)
 
 
 def _plain(schema: Mapping[str, Any], link_to: LinkTo) -> str:
     kind = schema.get("type", "")
     if isinstance(kind, list):
-        return " or ".join(_NAMES.get(each, "any value") for each in kind if each != "null")
+        return " or ".join(_NAMES.get(item, "any value") for item in kind if item != "null")
     if kind == "array":
         items = type_of(schema.get("items", {}), link_to)
         return f"list of {items}{_most(schema, 'minItems', 'maxItems', '')}" if items else "list"
@@ -121,6 +121,6 @@ def named_parts(schema: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(schema.get("$ref"), str):
         yield schema["$ref"].rpartition("/")[2]
     for value in schema.values():
-        for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, dict):
-                yield from named_parts(each)
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict):
+                yield from named_parts(item)

@@ -81,8 +81,8 @@ def page() -> str:
 
 def described() -> Iterator[str]:
     """Yield the names of all variables that the page describes."""
-    yield from (each.name for each in (*_PLACES, *KAFKA, *JOBS))
-    yield from (each.name for kind in _groups() for each in _rows(kind))
+    yield from (place.name for place in (*_PLACES, *KAFKA, *JOBS))
+    yield from (row.name for kind in _groups() for row in _rows(kind))
 
 
 def _groups() -> Iterator[type[Variables]]:
@@ -121,5 +121,5 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, Enum):
         value = value.value
     elif isinstance(value, tuple | frozenset):
-        value = ",".join(str(each) for each in sorted(value))
+        value = ",".join(str(item) for item in sorted(value))
     return f"`{value}`" if value else ""

@@ -21,9 +21,9 @@ def readability(
     """
     found = need_ledger().of(ReadabilityStore).hardest(tenant_meant(tenant), limit)
     if as_json:
-        for each in found:
-            put_view(each)
+        for item in found:
+            put_view(item)
         return
-    rows = [(each.job_id, f"{each.sentences:,}", f"{each.long_sentences:,}") for each in found]
+    rows = [(item.job_id, f"{item.sentences:,}", f"{item.long_sentences:,}") for item in found]
     columns = ("job", "sentences", "long sentences")
     console(data=True).print(table(None, columns, rows, right=("sentences", "long sentences")))

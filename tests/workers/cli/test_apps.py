@@ -277,7 +277,7 @@ def test_what_is_shown_of_a_version_is_of_its_own_jobs(call: Call, ledger: Ledge
             )  # fmt: skip
     shown = json.loads(call("apps", "list", "triage", "--json")[1])
     assert (shown["owner"], shown["labels"]) == ("support", {"next": 1})
-    assert [each["version"] for each in shown["versions"]] == [2, 1]
+    assert [version["version"] for version in shown["versions"]] == [2, 1]
     assert shown["versions"][1]["last_7_days"] == {
         "jobs": 2, "completed": 2, "judged": 2, "passed": 1, "p50_ms": 200.0, "p95_ms": 290.0, "cost": 1_500_000,
         "currency": "EUR",

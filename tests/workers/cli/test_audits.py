@@ -40,11 +40,11 @@ def doubtful(semantic: Flow, asks: Callable[..., GenerationJob], monkeypatch: py
 
 
 def labels(flow: Flow) -> list[str]:
-    return [f"{each.label} {each.labelled_by}" for each in audits(flow)]
+    return [f"{audit.label} {audit.labelled_by}" for audit in audits(flow)]
 
 
 def alive(flow: Flow) -> list[str]:
-    ids = [each.entry_id for each in audits(flow)]
+    ids = [audit.entry_id for audit in audits(flow)]
     rows = flow.ledger.read(select(ENTRIES.c.state).where(ENTRIES.c.id.in_(ids)).order_by(ENTRIES.c.id))
     return [row.state for row in rows]
 
@@ -95,7 +95,7 @@ def test_a_person_is_asked_one_after_the_other(cache: Call, doubtful: Flow, monk
     code, out, said = cache("audits", "--by", "ann")
     assert (code, fits(out), "made afresh" in out) == (0, True, True)
     assert labels(doubtful) == found
-    assert f"{sum('ann' in each for each in found)} labelled" in said
+    assert f"{sum('ann' in item for item in found)} labelled" in said
 
 
 def test_the_bound_is_shown_both_ways(cache: Call, doubtful: Flow):  # noqa: F811
@@ -116,10 +116,10 @@ def test_the_bound_is_shown_both_ways(cache: Call, doubtful: Flow):  # noqa: F81
 
 
 def test_a_scope_that_is_off_says_so_and_is_opened_by_hand(cache: Call, doubtful: Flow, asks):  # noqa: F811
-    for each in audits(doubtful):
-        cache("audits", each.id, "wrong")
+    for audit in audits(doubtful):
+        cache("audits", audit.id, "wrong")
     doubtful.standings.once()
-    (scope,) = {each.scope for each in audits(doubtful)}
+    (scope,) = {audit.scope for audit in audits(doubtful)}
     job = ask(doubtful, asks, like(6))
     assert json.loads(cache("explain", job, "--json")[1])["why"].startswith("Broken: 2 of 2 audits were wrong")
     code, out, said = cache("stats")

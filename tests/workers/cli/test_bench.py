@@ -104,7 +104,7 @@ def test_a_knowledge_base_is_measured_by_each_leg(call, base):
     code, out, _ = call("bench", "retrieval", "k", "asked.jsonl", "--json")
     found = json.loads(out)
     assert (code, found["questions"], found["passages"], found["missed"]) == (0, 2, 3, [])
-    legs = {each["leg"]: each for each in found["ranked_by"]}
+    legs = {item["leg"]: item for item in found["ranked_by"]}
     assert list(legs) == ["words", "vectors", "fused"]
     assert (legs["fused"]["mrr"], legs["words"]["recall"]["1"]) == (1.0, 1.0)
     assert found["floors"][0]["right_kept"] == 1.0

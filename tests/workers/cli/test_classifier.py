@@ -59,7 +59,7 @@ def test_a_classifier_is_trained_evaluated_listed_and_deleted(home: Path, capsys
     assert 0.98 < found["agreement_interval"][0] < found["agreement"] <= found["agreement_interval"][1]
     assert found["cost_after"] == pytest.approx(0.40 * (1 - found["share"]))
     assert 100 <= found["foreign"] < 150  # the others, and few of the texts that it knows
-    shares = [each["share"] for each in found["thresholds"]]
+    shares = [threshold["share"] for threshold in found["thresholds"]]
     assert shares == sorted(shares, reverse=True)
     assert run(["classifier", "evaluate", "kinds", "--data", str(home / "test.jsonl")]) == 0
     shown = capsys.readouterr()
@@ -100,5 +100,5 @@ def test_a_classifier_learns_from_the_decisions_of_a_larger_model(
 def _decide(ledger: Ledger, rows: list[tuple[str, Any]]) -> None:
     for text, label in rows:
         take_in(ledger, [asking(text, model="other", tenant="acme")])
-        masses = tuple(0.8 if label == each else 0.1 for each in WORDS)
+        masses = tuple(0.8 if label == word else 0.1 for word in WORDS)
         run_claim(ledger, Decider(Decided((QuestionScores(masses, mass=0.9),), 40, 3), alias="other"))

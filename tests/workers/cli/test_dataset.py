@@ -23,7 +23,7 @@ LINES = [
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     path = tmp_path / "raw.jsonl"
-    path.write_text("\n".join(each if isinstance(each, str) else json.dumps(each) for each in LINES) + "\n\n")
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in LINES) + "\n\n")
     return path
 
 
@@ -40,7 +40,7 @@ def test_what_is_kept_is_as_it_was(call: Call, data: Path, tmp_path: Path) -> No
         "unreadable": 1, "quality": 1, "language": 1, "duplicate": 1, "leaked": 1, "moderation": 1, "near duplicate": 1,
     }  # fmt: skip
     told = [json.loads(line) for line in removed.read_text().splitlines()]
-    assert [(each["line"], each["rule"]) for each in told] == [
+    assert [(item["line"], item["rule"]) for item in told] == [
         (2, "unreadable"), (3, "duplicate"), (4, "near duplicate"), (5, "quality"), (6, "moderation"), (8, "language"),
         (9, "leaked"),
     ]  # fmt: skip

@@ -98,7 +98,7 @@ def test_no_service_waits_for_another(call: Call, env, monkeypatch: pytest.Monke
         "topics", "limits of topics", "ledger", "deployment", "redis", "bridges", "models", "models on other machines",
     )  # fmt: skip
     all_began = threading.Barrier(len(names))
-    waiting = [Check(each.what, lambda _: [f"{all_began.wait(120) >= 0}"]) for each in doctor_checks.all_checks()]
+    waiting = [Check(check.what, lambda _: [f"{all_began.wait(120) >= 0}"]) for check in doctor_checks.all_checks()]
     monkeypatch.setattr("headrace_workers.cli.doctor.all_checks", lambda: waiting)
     assert list(wrong(call).items()) == [(what, "True") for what in names]
 
@@ -180,7 +180,7 @@ def test_a_broker_that_lets_nobody_set_limits_still_gets_topics(
     create = KafkaAdminClient.create_topics
 
     def forbid(self, topics, **options):
-        if any("configs" in each for each in topics.values()):
+        if any("configs" in topic for topic in topics.values()):
             return {"topics": [{"name": name, "error_code": 44, "error_message": "no"} for name in topics]}
         return create(self, topics, **options)
 

@@ -138,7 +138,7 @@ def test_a_folder_is_called_by_the_run(folder: Path, call: Call, name: str, begi
     text = (folder / "run.toml").read_text()
     (folder / "run.toml").write_text(f"name = {json.dumps(name, ensure_ascii=False)}\n{text}" if name else text)
     call("evaluate", "run.toml", "--no-start")
-    (made,) = [each.name for each in folder.iterdir() if each.is_dir()]
+    (made,) = [path.name for path in folder.iterdir() if path.is_dir()]
     assert made.startswith(begins)
     assert len(made) == len(begins) + 10
 

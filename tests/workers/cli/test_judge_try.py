@@ -89,7 +89,7 @@ def test_a_new_version_is_shown_beside_what_was_said(call: Any, ledger: Any, jud
     assert (found["drift"], found["low"] < 0 < found["high"]) == (0.0, True)
     assert found["not_judged_before"] == {"not_sampled": 1}
     assert (found["mean"], found["mean_low"] < found["mean"] < found["mean_high"]) == (0.6, True)
-    moved = {each["job_id"]: (each["before"], each["now"], each["output"]) for each in found["moved"]}
+    moved = {item["job_id"]: (item["before"], item["now"], item["output"]) for item in found["moved"]}
     assert moved == {judged[0]: (1.0, 0.0, "Water, please."), judged[2]: (0.0, 1.0, "Water, thanks.")}
     assert rows(ledger) == before
     table = call("judge", "try", file, "--examples", "1")
@@ -184,7 +184,7 @@ def test_outputs_that_evaluations_brought(call: Any, ledger: Any, tmp_path: Path
         ))  # fmt: skip
     file = written(tmp_path, 'criterion = "f1"\n')
     found = json.loads(call("judge", "try", file, "--on", "evaluations", "--against", "length", "--json")[1])
-    assert [each["now"] for each in found["moved"]] == [pytest.approx(0.8)]
+    assert [item["now"] for item in found["moved"]] == [pytest.approx(0.8)]
     assert json.loads(call("judge", "try", file, "--json")[1])["tried"] == 0
 
 

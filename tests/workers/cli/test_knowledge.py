@@ -129,9 +129,9 @@ def test_each_floor_is_shown_with_what_it_lets_through_and_loses(call, home, mon
     code, out, said = call("bench", "floor", "k", "--questions", "real.txt", "--foreign", "foreign.txt", "--json")
     found = json.loads(out)
     assert (code, found["passages"], found["foreign"], found["questions"], found["set"]) == (0, 3, 2, 2, None)
-    assert found["fitting"] in {each["floor"] for each in found["floors"]}
-    assert [each["let_through"] for each in found["floors"]] == [0.5] * len(found["floors"])
-    assert [each["lost"] for each in found["floors"]] == [0.0] * len(found["floors"])
+    assert found["fitting"] in {floor["floor"] for floor in found["floors"]}
+    assert [floor["let_through"] for floor in found["floors"]] == [0.5] * len(found["floors"])
+    assert [floor["lost"] for floor in found["floors"]] == [0.0] * len(found["floors"])
     monkeypatch.setenv("HEADRACE_RELEVANCE", "0.99")
     code, out, said = call("bench", "floor", "k", "--questions", "foreign.txt")
     assert code == 0
@@ -297,7 +297,7 @@ def test_documents_have_attributes_and_are_searched_by_them(call, home):
 
     def found(*where):
         code, out, _ = call(
-            "knowledge", "search", "k", "river clock", "--json", *(part for each in where for part in ("--where", each))
+            "knowledge", "search", "k", "river clock", "--json", *(part for item in where for part in ("--where", item))
         )
         return sorted({row["document"] for row in rows(out)}), code
 
@@ -341,7 +341,7 @@ def test_what_is_no_filter_is_refused(call, home, option, reason):
     ],
 )
 def test_what_can_be_no_attribute_is_refused(call, home, meta, reason):
-    code, _, said = call("knowledge", "add", "k", "docs", *(part for each in meta for part in ("--meta", each)))
+    code, _, said = call("knowledge", "add", "k", "docs", *(part for item in meta for part in ("--meta", item)))
     assert code == 2
     assert reason in said
     assert call("knowledge", "list")[2].startswith("no knowledge bases")
@@ -349,7 +349,7 @@ def test_what_can_be_no_attribute_is_refused(call, home, meta, reason):
 
 def test_what_stands_behind_an_attribute_is_what_json_says(call, home):
     given = ["a=5", "b=2.5", "c=true", "d=NaN", "e=2026-01-31", "f=007", "g= x=y ", "h=", 'i="5"', "j=[1]", "k=null"]
-    call("knowledge", "add", "k", "docs/clock.txt", *(part for each in given for part in ("--meta", each)))
+    call("knowledge", "add", "k", "docs/clock.txt", *(part for text in given for part in ("--meta", text)))
     _, out, _ = call("knowledge", "list", "k", "--json")
     assert rows(out)[0]["attributes"] == {
         "a": 5, "b": 2.5, "c": True, "d": "NaN", "e": "2026-01-31", "f": "007", "g": "x=y", "h": "", "i": "5",

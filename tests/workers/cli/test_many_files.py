@@ -23,7 +23,7 @@ def test_very_many_small_files_are_added_in_flat_memory(tmp_path: Path, ledger: 
         for number in range(count):
             folder = tmp_path / name / f"{number // 500}"
             folder.mkdir(parents=True, exist_ok=True)
-            text = f"# Mill {number}\n\n" + "\n\n".join(f"Wheel {each} of mill {number} turns." for each in range(40))
+            text = f"# Mill {number}\n\n" + "\n\n".join(f"Wheel {place} of mill {number} turns." for place in range(40))
             (folder / f"{number}.md").write_text(text)
     few, many = (_peak(tmp_path, name) for name in ("few", "many"))
     assert (many - few) / (FILES - FEW) < A_FILE

@@ -92,7 +92,7 @@ def test_a_breaker_whose_time_is_over_is_half_open(call: Call, ledger: Ledger):
     assert f"model echo: {words}" in shown
     (trouble,) = json.loads(call("status", "--json")[1])["troubles"]
     assert (trouble["subject"], trouble["reason"]) == ("model echo", words)
-    assert [each for each in call("doctor", "--json")[1].splitlines() if "half open" in each] == []
+    assert [line for line in call("doctor", "--json")[1].splitlines() if "half open" in line] == []
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,8 @@ def test_without_a_name_the_choices_are_listed(call: Call, monkeypatch: pytest.M
     assert "qwen2.5-7b-instruct are as published; we compared them with no download" in told
     assert "smollm2-135m-instruct, from PyPI. It is for trying headrace" in told
     listed = [json.loads(line) for line in call("models", "pull", "--json")[1].splitlines()]
-    assert {each["model"]: each["fits"] for each in listed}["qwen2.5-1.5b-instruct"] is True
-    assert {each["model"]: each["fits"] for each in listed}["qwen2.5-7b-instruct"] is False
+    assert {item["model"]: item["fits"] for item in listed}["qwen2.5-1.5b-instruct"] is True
+    assert {item["model"]: item["fits"] for item in listed}["qwen2.5-7b-instruct"] is False
 
 
 def test_a_gguf_file_is_converted_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]):

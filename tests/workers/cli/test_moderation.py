@@ -205,7 +205,9 @@ def test_a_policy_is_tried_on_what_was_answered(call, ledger, policy) -> None:
     assert code == 0
     found = json.loads(out)
     assert (found["tried"], found["changed"], found["not_there"]) == (5, 3, {"redact": 1, "block": 1})
-    moves = {(each["before"], each["now"]): (each["count"], set(each["examples"])) for each in found["actions"]}
+    moves = {
+        (action["before"], action["now"]): (action["count"], set(action["examples"])) for action in found["actions"]
+    }
     assert moves == {
         ("allow", "allow"): (2, set()),
         ("allow", "block"): (2, {ends["new"], ends["told"]}),
@@ -230,7 +232,7 @@ def test_a_policy_is_tried_on_texts_that_were_brought(call, ledger, policy) -> N
     for job in jobs:
         receipt_of(ledger, job, {"blocklist": True}, "block", ledger.now() - 1)
     found = json.loads(call("moderation", "try", str(policy), "--on", "texts", "--json")[1])
-    assert [(each["before"], each["now"], each["examples"]) for each in found["actions"]] == [
+    assert [(action["before"], action["now"], action["examples"]) for action in found["actions"]] == [
         ("block", "allow", [jobs[1]]), ("block", "block", []),
     ]  # fmt: skip
     assert (found["tried"], found["not_there"]) == (2, {})

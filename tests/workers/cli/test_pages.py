@@ -39,14 +39,14 @@ def test_a_line_goes_through_its_points_and_leaves_out_what_is_not_there() -> No
     (line,) = drawn.findall("polyline")
     assert line.get("points") == "46.0,206.0 428.0,14.0"
     assert len(drawn.findall("circle")) == 2
-    assert [each.text for each in drawn.iter("title")] == ["a: 0 % at 0.7", "a: 90 % at 1"]
+    assert [element.text for element in drawn.iter("title")] == ["a: 0 % at 0.7", "a: 90 % at 1"]
     (band,) = drawn.findall("polygon")
     assert len((band.get("points") or "").split()) == 4
 
 
 def test_marks_are_named() -> None:
     figure = lines("t", X, Y, [Line("a", [(0.7, 0.1)])], across=Mark(0.01, "bound"), down=Mark(0.9, "now"))
-    texts = [each.text for each in svg(figure).iter("text")]
+    texts = [element.text for element in svg(figure).iter("text")]
     assert {"bound", "now", "0.8", "20 %", "threshold"} <= set(texts)
 
 
@@ -62,17 +62,19 @@ def test_a_histogram_has_one_kind_above_and_the_other_below() -> None:
 
 def test_intervals_stand_one_below_the_other() -> None:
     drawn = svg(intervals("t", X, [Span("a", 0.85, 0.8, 0.9), Span("b", 0.7, 0.2, 1.0)], down=[Mark(0.8, "zero")]))
-    spans = [[point.split(",") for point in (each.get("points") or "").split()] for each in drawn.findall("polyline")]
-    assert [[at for at, _ in each] for each in spans] == [["173.3", "300.7"], ["46.0", "428.0"]]
+    spans = [
+        [point.split(",") for point in (element.get("points") or "").split()] for element in drawn.findall("polyline")
+    ]
+    assert [[at for at, _ in span] for span in spans] == [["173.3", "300.7"], ["46.0", "428.0"]]
     assert float(spans[0][0][1]) < float(spans[1][0][1])
-    assert [each.text for each in drawn.iter("title")] == ["a: 0.85 (0.8 to 0.9)", "b: 0.7 (0.2 to 1)"]
-    assert {"a", "b", "zero"} <= {each.text for each in drawn.iter("text")}
+    assert [element.text for element in drawn.iter("title")] == ["a: 0.85 (0.8 to 0.9)", "b: 0.7 (0.2 to 1)"]
+    assert {"a", "b", "zero"} <= {element.text for element in drawn.iter("text")}
 
 
 def test_marks_that_are_near_have_names_one_below_the_other() -> None:
     """Else nobody could read either."""
     drawn = svg(intervals("t", X, [Span("a", 0.85, 0.8, 0.9)], down=[Mark(0.8, "zero"), Mark(0.801, "margin")]))
-    ups = [float(each.get("y") or 0) for each in drawn.iter("text") if each.text in ("zero", "margin")]
+    ups = [float(element.get("y") or 0) for element in drawn.iter("text") if element.text in ("zero", "margin")]
     assert ups[1] - ups[0] >= 12  # the height of a letter
 
 

@@ -29,15 +29,15 @@ def test_drawn_answers_without_a_label_are_told_with_what_they_could_change():
     labels, verdicts, samples = queue("audit", [0.1] * 40, 20, 1.0)
     samples[-1] = samples[-1]._replace(state="skipped")
     ((subject, labelled),) = by_subject(labels, verdicts, samples).items()
-    found = assess(labelled, NEVER)
-    assert found.bounds is not None
-    told = list(words("shop", subject, found))
+    assessment = assess(labelled, NEVER)
+    assert assessment.bounds is not None
+    told = list(words("shop", subject, assessment))
     assert "  drawn for review and not labelled: 19 open, 1 skipped" in told
-    ends = f"{found.bounds.low:.3f} to {found.bounds.high:.3f}"
+    ends = f"{assessment.bounds.low:.3f} to {assessment.bounds.high:.3f}"
     assert f"  if people found all of these wrong, or all right: {ends}" in told
-    shown = document("shop", subject, found)
+    shown = document("shop", subject, assessment)
     assert shown["missing"] == {"open": 19, "skipped": 1}
-    assert (shown["bounds"]["low"], shown["bounds"]["high"]) == (found.bounds.low, found.bounds.high)
+    assert (shown["bounds"]["low"], shown["bounds"]["high"]) == (assessment.bounds.low, assessment.bounds.high)
     none = of([1.0, 0.0], [1.0, 0.0])
     assert document("shop", subject, none)["bounds"] is None
     assert not any("drawn for review" in line for line in words("shop", subject, none))

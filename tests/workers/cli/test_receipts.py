@@ -154,7 +154,7 @@ def test_where_an_answer_comes_from(receipt, source):
     assert row(receipt).source == source
     columns, cells = table_of([row(result(2)), row(receipt)])
     assert ("source" in columns) == bool(source)
-    assert {len(each) for each in cells} == {len(columns)}
+    assert {len(cell) for cell in cells} == {len(columns)}
 
 
 def test_an_abstention_says_so():

@@ -191,7 +191,7 @@ def test_a_job_is_cancelled_by_its_key_as_status_finds_it(call: Call, ledger: Le
     monkeypatch.setattr(Producer, "from_env", Sender)
     named = [record(generation(tenant="shop", idempotency_key=key)) for key in "ab"]
     jobs = [
-        accept(replace(each, headers=replaced(each.headers, "ce_correlationid", b"order")), RULES) for each in named
+        accept(replace(item, headers=replaced(item.headers, "ce_correlationid", b"order")), RULES) for item in named
     ]
     ledger.ingest(jobs)
     code, _, err = call("cancel", "order", "--tenant", "shop")

@@ -78,4 +78,4 @@ def test_one_that_has_grown_too_large_holds_no_other():
     assert isinstance(small, New)
     told: list[Rerun] = []
     send([large, small], MemoryProducer(), told.append)
-    assert [each.state for each in told] == ["not sent", "sent"]
+    assert [rerun.state for rerun in told] == ["not sent", "sent"]

@@ -311,7 +311,7 @@ def test_the_rules_are_shown_as_a_bridge_copied_them(call: Call, ledger: Ledger,
     file.write_text(EXAMPLE.replace("0.05", "5"))
     keep_up()
     code, shown, said = call("review", "rules", "--json")
-    assert (code, [each["name"] for each in json.loads(shown)["rules"]]) == (1, ["low", "split", "audit"])
+    assert (code, [rule["name"] for rule in json.loads(shown)["rules"]]) == (1, ["low", "split", "audit"])
     assert "rules 3.share: must be at most 1" in json.loads(shown)["refused"]
     assert "these rules stay in force" in said
     assert "review rules" in call("status")[1]

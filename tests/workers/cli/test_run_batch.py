@@ -133,10 +133,10 @@ def test_a_line_that_was_refused_is_sent_again_by_the_next_call(running):
     lines = jobs("a", "b")
     for _ in range(2):
         receipts = carried(running, call(running, lines))
-        assert {line: each.refused for line, each in receipts.items()} == {1: True, 2: True}
+        assert {line: receipt.refused for line, receipt in receipts.items()} == {1: True, 2: True}
     running.ledger.of(Quotas).remove("a")
     receipts = carried(running, call(running, lines))
-    assert {line: each.answered for line, each in receipts.items()} == {1: True, 2: True}
+    assert {line: receipt.answered for line, receipt in receipts.items()} == {1: True, 2: True}
     assert len(running.jobs()) == 2
 
 

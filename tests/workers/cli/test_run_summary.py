@@ -80,7 +80,7 @@ def test_a_summary_is_three_sentences():
 def test_the_speed_of_a_run_that_went_on_is_that_of_its_own_jobs():
     both, second = Tally([result(1), result(2)]), Tally([result(2)])
     assert said(both, second)[1].startswith("It took 2.0 s for 1 job of this run, start aside: 0.5 jobs/s,")
-    assert not any("It took" in each for each in said(both, Tally()))
+    assert not any("It took" in text for text in said(both, Tally()))
 
 
 def test_a_summary_says_what_answers_rest_on():

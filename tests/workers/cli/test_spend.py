@@ -12,7 +12,7 @@ def test_a_budget_is_set_listed_and_removed(call, ledger):
     assert (code, "shop may spend 12.50 a day" in err) == (0, True)
     assert call("limits", "set", "shop", "--money", "100")[0] == 0
     told = [json.loads(line) for line in call("limits", "list", "--json")[1].splitlines()]
-    assert [(each["per"], each["most"], each["left"], each["key"]) for each in told] == [
+    assert [(item["per"], item["most"], item["left"], item["key"]) for item in told] == [
         ("day", 12_500_000, 12_500_000, None),
         ("month", 100_000_000, 100_000_000, None),
     ]
@@ -61,7 +61,7 @@ def test_costs_are_shown_by_what_is_asked_for(call, ledger):
         count_spending(tx, [ended("shop", "luna", 1_234_567, "USD"), ended("shop", "echo", 0, None)])
     told = [json.loads(line) for line in call("cost", "--by", "tenant,model", "--json")[1].splitlines()]
     figures = ("model", "amount", "currency", "unknown_calls", "bound")
-    assert [tuple(each[name] for name in figures) for each in told] == [
+    assert [tuple(item[name] for name in figures) for item in told] == [
         ("echo", 0, None, 1, 0),
         ("luna", 1_234_567, "USD", 0, 617_283),
     ]

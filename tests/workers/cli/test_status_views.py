@@ -148,7 +148,7 @@ def test_who_follows_what_and_how_far_behind_is_told(call: Call, ledger: Ledger)
     assert [("documents" in row, "answers" in row) for row in rows] == [(True, False), (False, True)]
     assert [row.split()[-1] == "–" or "–" in row for row in rows] == [False, True]
     told = json.loads(call("status", "--json")[1])["followers"]
-    assert [(each["kind"], each["behind"]) for each in told] == [("document", 1), ("entry", 0)]
+    assert [(item["kind"], item["behind"]) for item in told] == [("document", 1), ("entry", 0)]
 
 
 def test_the_whole_shows_what_people_would_say(call: Call, tmp_path, monkeypatch):
@@ -284,7 +284,7 @@ def test_which_policy_holds_is_shown(shown, settings, tmp_path):
         eventually(lambda: refused in words("status"))
         assert f"the moderation policy of before, {version}, holds: " in words("health")
         (process,) = json.loads(shown("status", "--json")[1])["processes"]
-        (mine,) = (each for each in process["policies"] if each["path"] == str(file))
+        (mine,) = (item for item in process["policies"] if item["path"] == str(file))
         assert (mine["version"], "line 1: screen" in mine["refused"], process["healthy"]) == (version, True, True)
 
 
@@ -313,7 +313,7 @@ def test_who_has_not_needed_the_policy_since_it_changed_is_shown_as_such(shown, 
         says(past)
         assert f"policy {before} of {file} holds" not in " ".join(shown("status")[1].split())
         (process,) = json.loads(shown("status", "--json")[1])["processes"]
-        mine = {each["what"]: each["outdated"] for each in process["policies"] if each["path"] == str(file)}
+        mine = {policy["what"]: policy["outdated"] for policy in process["policies"] if policy["path"] == str(file)}
         assert mine == {"outputs": False, "routing": True}
         change("verbatim = true\n", busy, idle)
         says(f"{me}: the moderation policy of before, {before}, holds: ")

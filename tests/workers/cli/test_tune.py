@@ -28,7 +28,7 @@ def test_a_recipe_that_is_run_shows_a_hundred_of_its_steps(capsys: pytest.Captur
 def test_runs_are_listed_newest_first(ledger: Ledger, call: Call) -> None:
     assert "no runs" in call("tune", "list")[2]
     first, second, other = taken(ledger, 1), taken(ledger, 2), taken(ledger, 3, "another")
-    ids = [f"ftjob-{each}" for each in (other, second, first)]
+    ids = [f"ftjob-{text}" for text in (other, second, first)]
     code, out, err = call("tune", "list", "--json")
     assert code == 0, err
     assert [json.loads(line)["id"] for line in out.splitlines()] == ids
@@ -55,7 +55,7 @@ def test_a_run_is_shown_with_its_losses_and_newest_events(ledger: Ledger, call: 
     assert [" ".join(line.split()[2:]) for line in lines] == ["info held out 20", "warn a [bold] word"]
     shown = json.loads(call("tune", "list", run, "--json")[1])
     assert (shown["status"], shown["events"][0]["message"], len(shown["events"])) == ("running", "a [bold] word", 20)
-    assert [each["step_number"] for each in shown["checkpoints"]] == [20]
+    assert [item["step_number"] for item in shown["checkpoints"]] == [20]
 
 
 def test_a_run_is_cancelled_once(ledger: Ledger, call: Call) -> None:

@@ -62,8 +62,8 @@ class World:
 def test_receipts_of_our_jobs_come_with_their_lines():
     world = World()
     world.coming = [result(9), result(2), result(2), result(1)]
-    found = list(world.waiting(ledger=False).ends(world, None))
-    assert [receipt.line for receipt in found] == [2, 1]
+    receipts = list(world.waiting(ledger=False).ends(world, None))
+    assert [receipt.line for receipt in receipts] == [2, 1]
 
 
 def test_time_that_is_over_ends_the_wait():
@@ -114,8 +114,8 @@ def test_a_job_that_the_ledger_never_saw_is_sent_again():
 def test_what_the_ledger_has_and_does_not_end_is_looked_at():
     world = World()
     world.known, world.ends, world.away = {job_id(1), job_id(2)}, {job_id(2): result(2)}, True
-    found = list(world.waiting().ends(world, 6.0))
-    assert [receipt.line for receipt in found] == [2]
+    receipts = list(world.waiting().ends(world, 6.0))
+    assert [receipt.line for receipt in receipts] == [2]
     assert world.looked == [[job_id(1)]]
 
     unknown = World()
@@ -171,12 +171,12 @@ def test_a_job_that_is_known_with_other_content_is_told_as_refused():
     world.known = {job_id(1), job_id(2)}
     world.ends = {job_id(1): result(1), job_id(2): result(2)}
     world.refusals = [refusal(1)]
-    found = list(world.waiting().ends(world, 30.0))
-    assert [(receipt.line, receipt.status) for receipt in found] == [(1, "dead"), (2, "completed")]
+    receipts = list(world.waiting().ends(world, 30.0))
+    assert [(receipt.line, receipt.status) for receipt in receipts] == [(1, "dead"), (2, "completed")]
 
 
 def test_who_waits_for_a_refused_job_is_told_and_waits_no_longer():
     world = World()
     world.coming = [refusal(1, topic="jobs.cancellation"), refusal(2), result(1)]
-    found = list(world.waiting(ledger=False).ends(world, None))
-    assert [(receipt.line, receipt.status) for receipt in found] == [(2, "dead"), (1, "completed")]
+    receipts = list(world.waiting(ledger=False).ends(world, None))
+    assert [(receipt.line, receipt.status) for receipt in receipts] == [(2, "dead"), (1, "completed")]

@@ -112,8 +112,8 @@ def test_deliveries_are_listed_and_sent_again(ledger, run, add):
         office.end()
         office.deliver()
         listed = [json.loads(line) for line in run("deliveries", endpoint, "--json").splitlines()]
-        assert {each["state"] for each in listed} == {"dropped"}
-        assert {each["status_code"] for each in listed if each["attempts"]} == {410}
+        assert {item["state"] for item in listed} == {"dropped"}
+        assert {item["status_code"] for item in listed if item["attempts"]} == {410}
         assert len(run("deliveries", endpoint, "--state", "dropped", "--since", "1h", "--json").splitlines()) == 3
         assert run("deliveries", endpoint, "--state", "delivered", "--json") == ""
         one = json.loads(run("deliveries", listed[0]["id"], "--json"))

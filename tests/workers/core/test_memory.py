@@ -30,7 +30,7 @@ def test_what_is_loaded_is_not_looked_at_again() -> None:
     loaded = Knot()
     spare_what_is_loaded()
     assert gc.get_freeze_count() > 0
-    assert not any(each is loaded for each in gc.get_objects())
+    assert not any(item is loaded for item in gc.get_objects())
     assert gc.get_threshold()[0] > 10_000
 
 

@@ -177,6 +177,6 @@ def test_two_files_at_one_moment_do_not_both_take_the_last_room(ledger, store): 
     files = Files(ledger.of(StoredFiles), store, FileBounds(bytes=10))
     with ThreadPoolExecutor(4) as pool:
         tries = [pool.submit(add, files, b"a\nb\nc\n") for _ in range(4)]
-        refused = [each.exception(60) for each in tries]
-    assert [type(each) for each in refused].count(TooManyFiles) == 3
+        refused = [future.exception(60) for future in tries]
+    assert [type(error) for error in refused].count(TooManyFiles) == 3
     assert len(ledger.of(StoredFiles).files("a")) == 1

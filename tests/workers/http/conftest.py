@@ -51,7 +51,7 @@ def deployment(service_folder: Path) -> Iterator[Deployment]:
     }
     with own_servers(service_folder / "gateway-services") as (kafka, redis, postgres):
         found = over(kafka, redis, postgres, service_folder, "gateway", roles=roles, lease=None)
-        found.extra = {each: {"HEADRACE_EMBEDDER": EMBEDDER} for each in ("bridge", "recall")}
+        found.extra = {name: {"HEADRACE_EMBEDDER": EMBEDDER} for name in ("bridge", "recall")}
         found.prepare()
         make_hash_embedder(found.folder)
         idle = make_echo_model(found.folder, IDLE)

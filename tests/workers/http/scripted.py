@@ -57,8 +57,8 @@ def _work(gateway: Gateway, stop: threading.Event) -> None:
     while not stop.wait(0.02):
         with suppress(Unavailable):  # then it looks again, as a worker does
             with reading(ledger.engine) as connection:
-                found = connection.execute(query).all()
-            for row in found:
+                rows = connection.execute(query).all()
+            for row in rows:
                 job = decode_job(row.kind, row.payload)
                 assert isinstance(job, GenerationJob)
                 if job.first_model == IDLE:
@@ -75,7 +75,7 @@ def _end(gateway: Gateway, job_id: str, job: GenerationJob) -> None:
         fail(ledger, job_id, "unsatisfiable")
     elif job.tools and job.tool_choice != "none" and job.conversation[-1].role != "tool":
         name = job.tool_choice.name if isinstance(job.tool_choice, NamedTool) else job.tools[0].name
-        schema = next(each.parameters for each in job.tools if each.name == name)
+        schema = next(tool.parameters for tool in job.tools if tool.name == name)
         call = ToolCall(id=f"call_{job_id}", name=name, arguments=_valid(schema))
         answer(ledger, job_id, None, finish_reason="tool_calls", tool_calls=[call])
     elif isinstance(job.output, JsonSchemaFormat):
@@ -89,4 +89,4 @@ def _end(gateway: Gateway, job_id: str, job: GenerationJob) -> None:
 def _valid(schema: dict[str, Any]) -> str:
     """Return a value of a client's schema as JSON: the ticket, or what the client makes of it."""
     validator = validator_for(schema)
-    return json.dumps(next(each for each in _VALUES if validator.is_valid(each)))
+    return json.dumps(next(entry for entry in _VALUES if validator.is_valid(entry)))

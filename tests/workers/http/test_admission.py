@@ -47,7 +47,7 @@ def test_few_checks_run_at_once_and_the_others_wait() -> None:
         mine = [asyncio.create_task(examinations.run("a", held)) for _ in range(20)]
         await held.is_run_by(AT_A_TIME)
         assert await examinations.run("b", lambda: "at once") == "at once"
-        others = [asyncio.create_task(examinations.run(each, held)) for each in "cdefgh"]
+        others = [asyncio.create_task(examinations.run(text, held)) for text in "cdefgh"]
         await held.is_run_by(THREADS)
         held.go_on.set()
         assert await asyncio.gather(*mine, *others) == ["checked"] * 26

@@ -32,8 +32,8 @@ def asking(gateway: Gateway) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture
 def desk(gateway: Gateway) -> Iterator[httpx.Client]:
-    with gateway.client(gateway.key(TENANT)) as found:
-        yield found
+    with gateway.client(gateway.key(TENANT)) as client:
+        yield client
 
 
 def told(response: Any) -> dict[str, Any]:
@@ -41,24 +41,24 @@ def told(response: Any) -> dict[str, Any]:
 
 
 def test_an_application_is_a_name_like_a_models(asking: openai.OpenAI) -> None:
-    found = asking.chat.completions.create(
+    completion = asking.chat.completions.create(
         model="triage",
         messages=[{"role": "user", "content": "What burns?"}],
         extra_body={"headrace": {"variables": {"ticket": "It burns", "urgent": True}}},
     )
-    receipt = told(found)
+    receipt = told(completion)
     assert (receipt["application"]["name"], receipt["application"]["version"]) == ("triage", 1)
     assert receipt["application"]["label"] == "production"
     assert receipt["judge"]["scores"][0]["value"] == 1.0
-    assert found.choices[0].message.content == "What burns?"
-    assert found.usage is not None
-    assert found.usage.prompt_tokens > 2  # the application's, too
+    assert completion.choices[0].message.content == "What burns?"
+    assert completion.usage is not None
+    assert completion.usage.prompt_tokens > 2  # the application's, too
 
 
 def test_variables_alone_are_enough(asking: openai.OpenAI) -> None:
     extra = {"headrace": {"variables": {"ticket": "It burns"}}}
-    found = asking.chat.completions.create(model="triage@1", messages=[], extra_body=extra)
-    assert (told(found)["application"]["version"], "label" in told(found)["application"]) == (1, False)
+    completion = asking.chat.completions.create(model="triage@1", messages=[], extra_body=extra)
+    assert (told(completion)["application"]["version"], "label" in told(completion)["application"]) == (1, False)
 
 
 def test_a_stored_prompt_of_openai_is_an_application(asking: openai.OpenAI) -> None:

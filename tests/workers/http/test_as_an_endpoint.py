@@ -25,13 +25,18 @@ def test_it_answers_as_generators_do(model: Generator) -> None:
             ask("Grüße 東京 🏔️", system="be brief"),
         ]
     )
-    found = [each for each in outcomes if isinstance(each, Completion)]
-    assert len(found) == len(outcomes), outcomes
-    assert [each.text.rstrip() for each in found] == ["one two three", "one two", "one two", "Grüße 東京 🏔️"]
-    assert [each.finish_reason for each in found] == ["stop", "length", "stop", "stop"]
-    assert [each.completion_tokens for each in found][:2] == [3, 2]
-    assert all(each.prompt_tokens >= 3 for each in found)
-    assert {each.remote.model for each in found if each.remote} == {"echo"}
+    completions = [outcome for outcome in outcomes if isinstance(outcome, Completion)]
+    assert len(completions) == len(outcomes), outcomes
+    assert [completion.text.rstrip() for completion in completions] == [
+        "one two three",
+        "one two",
+        "one two",
+        "Grüße 東京 🏔️",
+    ]
+    assert [completion.finish_reason for completion in completions] == ["stop", "length", "stop", "stop"]
+    assert [completion.completion_tokens for completion in completions][:2] == [3, 2]
+    assert all(completion.prompt_tokens >= 3 for completion in completions)
+    assert {completion.remote.model for completion in completions if completion.remote} == {"echo"}
 
 
 def test_its_refusals_have_their_categories(gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,8 +37,8 @@ def test_a_conversation_is_answered(client: openai.OpenAI):
 
 def test_a_text_is_moderated(client: openai.OpenAI):
     messages = [{"role": "user", "content": "Write to ann@headrace.io."}]
-    found = client.chat.completions.create(model="echo", messages=messages)
-    assert "[EMAIL]" in found.choices[0].message.content
+    completion = client.chat.completions.create(model="echo", messages=messages)
+    assert "[EMAIL]" in completion.choices[0].message.content
     with client.chat.completions.stream(model="echo", messages=messages) as stream:
         assert "[EMAIL]" in stream.get_final_completion().choices[0].message.content
 

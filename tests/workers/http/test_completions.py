@@ -11,11 +11,11 @@ def client(gateway: Gateway):
 
 
 def test_each_prompt_is_answered(client: openai.OpenAI):
-    found = client.completions.create(model="echo", prompt=["Name rivers.", "Name lakes."], max_tokens=50)
-    assert ["rivers" in found.choices[0].text, "lakes" in found.choices[1].text] == [True, True]
-    receipts = found.model_extra["headrace"]
+    completion = client.completions.create(model="echo", prompt=["Name rivers.", "Name lakes."], max_tokens=50)
+    assert ["rivers" in completion.choices[0].text, "lakes" in completion.choices[1].text] == [True, True]
+    receipts = completion.model_extra["headrace"]
     assert len({receipt["job_id"] for receipt in receipts}) == 2
-    assert found.usage.completion_tokens > 0
+    assert completion.usage.completion_tokens > 0
 
 
 def test_chunks_come_to_the_texts(client: openai.OpenAI):

@@ -310,7 +310,7 @@ def test_a_form_that_is_wrong_keeps_what_was_written(gateway: Gateway):
 def test_what_may_be_chosen_is_what_the_tenant_may_name(gateway: Gateway):
     with gateway.client() as api, browser(gateway) as client:
         listed = [
-            each["id"] for each in api.get("/v1/models").json()["data"] if each["headrace"]["kind"] == "generator"
+            entry["id"] for entry in api.get("/v1/models").json()["data"] if entry["headrace"]["kind"] == "generator"
         ]
         offered = re.findall(r'<option value="([^"]+)"', client.get("playground/").text.partition("Knowledge base")[0])
     assert offered

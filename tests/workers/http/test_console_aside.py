@@ -95,8 +95,8 @@ def test_dead_letters_are_replayed_by_an_operator(alone: Gateway):
 def test_an_empty_filter_is_refused(alone: Gateway):
     hold(alone.services.ledger)
     with browser(alone) as client, browser(alone, key=alone.key("default", *usual_scopes())) as own:
-        for each, given in ((client, {}), (client, {"stage": " \x00 "}), (own, {}), (own, {"tenant": "default"})):
-            told = each.post("aside/plan", data={"act": "release", **given})
+        for item, given in ((client, {}), (client, {"stage": " \x00 "}), (own, {}), (own, {"tenant": "default"})):
+            told = item.post("aside/plan", data={"act": "release", **given})
             assert (told.status_code, "the filter is empty" in told.text) == (400, True)
         assert "Set a filter first" in own.get("aside/").text
         assert client.post("aside/plan", data={"stage": "moderate"}).status_code == 400
@@ -116,8 +116,8 @@ def test_another_tenants_rows_and_another_persons_plans_are_not_found(alone: Gat
         browser(alone) as operator,
     ):
         assert [own in ada.get(f"aside/{end}").text for end in ("", "?tenant=other")] == [True, True]
-        assert [foreign in each.get("aside/").text for each in (ada, operator)] == [False, True]
-        assert [letter in each.get("aside/?kind=dead").text for each in (ada, operator)] == [False, False]
+        assert [foreign in client.get("aside/").text for client in (ada, operator)] == [False, True]
+        assert [letter in client.get("aside/?kind=dead").text for client in (ada, operator)] == [False, False]
         path = planned(ada, "release", stage="moderate", tenant="other")
         for stranger in (bob, other, operator):
             asked = [stranger.get(path), stranger.get(f"{path}part"), stranger.post(f"{path}do")]

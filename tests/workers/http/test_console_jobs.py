@@ -38,8 +38,8 @@ def test_a_job_is_found_by_any_of_its_names(alone: Gateway, bridge: Callable[[],
         told = api.post("/v1/jobs", json={"model": "echo", "prompt": "x", "idempotency_key": "order-7"}).json()
     names = {"id": told["id"], "idempotency_key": "order-7", "correlationid": "order-7", "derived": f" {told['id']} "}
     with browser(alone) as client, browser(alone, key=alone.key("other", *usual_scopes())) as other:
-        found = client.get("jobs/", params={"name": names[name]})
-        assert (found.status_code, found.headers["location"]) == (303, f"../jobs/{told['id']}/")
+        response = client.get("jobs/", params={"name": names[name]})
+        assert (response.status_code, response.headers["location"]) == (303, f"../jobs/{told['id']}/")
         assert client.get(f"jobs/{told['id']}/").status_code == 200
         assert other.get("jobs/", params={"name": names[name]}).status_code == 404
 
@@ -80,7 +80,7 @@ def test_who_may_only_read_has_no_actions(alone: Gateway):
     (job_id,) = take_in(alone.services.ledger, [generation()])
     with browser(alone, key=alone.key("default", JOBS_READ)) as client:
         assert "<form" not in client.get(f"jobs/{job_id}/part").text
-        assert [client.post(f"jobs/{job_id}/{each}").status_code for each in ("cancel", "replay", "wrong")] == [403] * 3
+        assert [client.post(f"jobs/{job_id}/{name}").status_code for name in ("cancel", "replay", "wrong")] == [403] * 3
 
 
 def test_a_job_is_cancelled_once_however_often_the_form_is_sent(alone: Gateway):

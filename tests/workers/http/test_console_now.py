@@ -25,7 +25,7 @@ def test_now_is_for_operators(gateway: Gateway):
     with browser(gateway, key=gateway.key("default", *usual_scopes())) as client:
         assert 'href="../now/"' not in client.get("playground/").text
         told = [client.get("now/"), client.get("now/part")]
-        assert [(each.status_code, OPERATOR in each.text) for each in told] == [(403, True)] * 2
+        assert [(response.status_code, OPERATOR in response.text) for response in told] == [(403, True)] * 2
     with browser(gateway, key=gateway.key("default", JOBS_READ, OPERATOR)) as client:
         assert 'href="../now/"' in client.get("playground/").text
         page, part = client.get("now/"), client.get("now/part")

@@ -38,12 +38,12 @@ def reviewer(gateway: Gateway, name: str = "Ada", *scopes: str, key: str | None 
 def shown(client: httpx.Client) -> tuple[str, str]:
     page = client.get("review/")
     assert page.status_code == 200, page.text
-    found = re.search(r"review/([0-9a-f-]{36})/skip", page.text)
-    return (found[1] if found else ""), page.text
+    match = re.search(r"review/([0-9a-f-]{36})/skip", page.text)
+    return (match[1] if match else ""), page.text
 
 
 def fields(page: str, action: str) -> dict[str, str]:
-    form = next(each for each in page.split("<form ") if f'name="action" value="{action}"' in each)
+    form = next(word for word in page.split("<form ") if f'name="action" value="{action}"' in word)
     return {name: unescape(value) for name, value in re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form)}
 
 
@@ -142,7 +142,7 @@ def test_two_people_who_share_a_key_without_a_name_get_different_items(alone: Ga
     items = {ended(alone.services.ledger)[1] for _ in range(2)}
     key = key_of(alone, "")
     with reviewer(alone, key=key) as ada, reviewer(alone, "Bob", key=key) as bob:
-        given = [shown(each)[0] for each in (ada, bob, ada)]
+        given = [shown(client)[0] for client in (ada, bob, ada)]
     assert set(given) == items
     assert given[0] == given[2]
 
@@ -166,12 +166,12 @@ def test_scopes_are_those_of_the_api(alone: Gateway):
         assert reads.get(f"review/{of_answer}/").status_code == 200
         posts = ("decision", "comparison", "skip", "undo")
         told = [reads.post(f"review/{of_answer}/{what}") for what in posts]
-        assert [(each.status_code, "reviews:write" in each.text) for each in told] == [(403, True)] * 4
+        assert [(response.status_code, "reviews:write" in response.text) for response in told] == [(403, True)] * 4
     with reviewer(alone, "Ada", REVIEWS_WRITE) as writes:
         given, page = shown(writes)
         assert given == of_answer
         told = [writes.get(f"review/{of_held}/"), writes.post(f"review/{of_held}/comparison", data={"corrected": "x"})]
-        assert [(each.status_code, "reviews:texts" in each.text) for each in told] == [(403, True)] * 2
+        assert [(response.status_code, "reviews:texts" in response.text) for response in told] == [(403, True)] * 2
         send(writes, given, page, "label", YES)
         assert "reviews:texts" in shown(writes)[1]
     with reviewer(alone, "Bob", REVIEWS_WRITE, REVIEWS_TEXTS) as both:
@@ -190,7 +190,7 @@ def test_another_tenants_items_are_not_found(alone: Gateway):
             *(eve.post(f"review/{item_id}/{what}", data={"lease": "1"}) for what in ("comparison", "skip", "undo")),
             eve.get("review/x/"),
         ]
-        assert [(each.status_code, SAID in each.text) for each in told] == [(404, False)] * 6
+        assert [(response.status_code, SAID in response.text) for response in told] == [(404, False)] * 6
     assert state_of(alone, job_id) == "held"
 
 
@@ -224,7 +224,7 @@ def test_texts_of_an_item_are_never_markup(alone: Gateway):
         given, second = shown(ada)
         assert given == of_answer
         send(ada, of_answer, second, "label", {"criterion:polite": "yes"})
-        pages = [first, compared, second, *(ada.get(f"review/{each}/").text for each in (of_held, of_answer))]
+        pages = [first, compared, second, *(ada.get(f"review/{item}/").text for item in (of_held, of_answer))]
         pages += [ada.get("review/mine/").text, ada.get("review/progress/").text]
     for page in pages:
         assert "&lt;script&gt;alert(1)" in page
@@ -254,10 +254,10 @@ def test_an_empty_queue_says_what_to_do_first(alone: Gateway):
      ("a b\n" * 5_000 + "end", "a b\n" * 4_999 + "end"), ("a\n" * 800, "b\n" * 900 + "a\n")],
 )  # fmt: skip
 def test_a_comparison_has_both_texts_whole(before: str, after: str):
-    found = changes(before, after)
-    assert "".join(piece.text for piece in found if piece.kind != "added") == before
-    assert "".join(piece.text for piece in found if piece.kind != "removed") == after
-    assert {piece.kind for piece in found} & {"added", "removed"}
+    pieces = changes(before, after)
+    assert "".join(piece.text for piece in pieces if piece.kind != "added") == before
+    assert "".join(piece.text for piece in pieces if piece.kind != "removed") == after
+    assert {piece.kind for piece in pieces} & {"added", "removed"}
 
 
 def test_one_queue_is_reviewed_by_its_rule_from_form_to_form(alone: Gateway):
@@ -297,7 +297,7 @@ def test_an_ended_answer_is_sent_to_review_from_its_page_once(alone: Gateway):
         assert 'action="review"' in ada.get(f"jobs/{job_id}/").text
         assert 'action="review"' not in ada.get(f"jobs/{active}/").text
         assert 'action="review"' not in reads.get(f"jobs/{job_id}/").text
-        assert [each.post(f"jobs/{job_id}/review").status_code for each in (reads, other)] == [403, 404]
+        assert [client.post(f"jobs/{job_id}/review").status_code for client in (reads, other)] == [403, 404]
         told = ada.post(f"jobs/{active}/review")
         assert (told.status_code, "this job has none" in told.text) == (409, True)
         pages = [ada.post(f"jobs/{job_id}/review").text for _ in range(2)]

@@ -21,31 +21,31 @@ def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
 
 
 def sum_of(answer: Any) -> float:
-    return float(sum(each.probability for each in answer.probabilities))
+    return float(sum(probability.probability for probability in answer.probabilities))
 
 
 def test_every_type_of_question_is_answered(client: openai.OpenAI) -> None:
-    found = client.decisions.create(**ASKED)
-    predicate, choice, score = found.answers
+    decision = client.decisions.create(**ASKED)
+    predicate, choice, score = decision.answers
     assert predicate.type == "predicate"
     assert (predicate.name, 0 <= predicate.probability <= 1) == ("urgent", True)
     assert choice.type == "choice"
-    assert [repr(each.value) for each in choice.probabilities] == ["'true'", "True", "'x'"]
+    assert [repr(probability.value) for probability in choice.probabilities] == ["'true'", "True", "'x'"]
     assert score.type == "score"
     assert 0 <= score.score <= 1
     assert (sum_of(choice), sum_of(score)) == (pytest.approx(1, abs=1e-4), pytest.approx(1, abs=1e-4))
-    assert found.usage.total_tokens == found.usage.input_tokens + found.usage.output_tokens > 0
-    assert found.model == "echo"
+    assert decision.usage.total_tokens == decision.usage.input_tokens + decision.usage.output_tokens > 0
+    assert decision.model == "echo"
     own: Any = predicate.model_extra
     assert own["headrace"].keys() == {"mass", "calibrated", "stated"}
-    receipt: Any = found.model_extra
+    receipt: Any = decision.model_extra
     assert [stage["stage"] for stage in receipt["headrace"]["stages"]] == ["decide"]
 
 
 def test_four_hundred_questions_are_answered_and_one_more_is_refused(client: openai.OpenAI) -> None:
     many = [{**QUESTIONS[0], "name": f"q{place}"} for place in range(401)]
-    found = client.decisions.create(**{**ASKED, "questions": many[:400]})
-    assert [each.name for each in found.answers] == [each["name"] for each in many[:400]]
+    decision = client.decisions.create(**{**ASKED, "questions": many[:400]})
+    assert [answer.name for answer in decision.answers] == [entry["name"] for entry in many[:400]]
     with pytest.raises(openai.BadRequestError, match="at most 400 questions, not 401") as caught:
         client.decisions.create(**{**ASKED, "questions": many})
     assert (caught.value.param, caught.value.code) == ("questions", "invalid_value")
@@ -72,4 +72,4 @@ def test_a_job_of_the_kind_is_taken_and_stays_with_its_tenant(gateway: Gateway) 
         job = api.get(f"/v1/jobs/{sent['id']}", params={"wait": 60}).json()
         assert other.get(f"/v1/jobs/{sent['id']}").status_code == 404
     assert (job["state"], job["kind"]) == ("done", "decision")
-    assert [each["type"] for each in job["end"]["decisions"]["answers"]] == ["predicate", "choice", "score"]
+    assert [answer["type"] for answer in job["end"]["decisions"]["answers"]] == ["predicate", "choice", "score"]

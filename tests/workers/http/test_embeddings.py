@@ -19,12 +19,12 @@ def client(gateway: Gateway, deployment: Deployment):
 
 def test_each_text_has_its_vector(client: openai.OpenAI):
     texts = ["Name three rivers.", "Name three lakes.", "Name three rivers."]
-    found = client.embeddings.create(model="hash", input=texts)
-    vectors = [each.embedding for each in found.data]
+    response = client.embeddings.create(model="hash", input=texts)
+    vectors = [entry.embedding for entry in response.data]
     assert vectors[0] == vectors[2] != vectors[1]
     assert sum(value * value for value in vectors[0]) == pytest.approx(1, abs=1e-5)
-    assert found.usage.total_tokens == found.usage.prompt_tokens > 0
-    assert len({receipt["job_id"] for receipt in found.model_extra["headrace"]}) == 3
+    assert response.usage.total_tokens == response.usage.prompt_tokens > 0
+    assert len({receipt["job_id"] for receipt in response.model_extra["headrace"]}) == 3
     told = client.embeddings.create(model="hash", input=texts[0], encoding_format="float").data[0].embedding
     assert told == pytest.approx(vectors[0])
     raw = client.embeddings.create(model="hash", input=texts[0], encoding_format="base64").data[0].embedding
@@ -32,8 +32,8 @@ def test_each_text_has_its_vector(client: openai.OpenAI):
 
 
 def test_a_vector_may_be_shortened(client: openai.OpenAI):
-    (found,) = client.embeddings.create(model="hash", input="Name three rivers.", dimensions=8).data
-    assert len(found.embedding) == 8
+    (embedding,) = client.embeddings.create(model="hash", input="Name three rivers.", dimensions=8).data
+    assert len(embedding.embedding) == 8
 
 
 def test_another_embedder_is_named(client: openai.OpenAI):

@@ -64,15 +64,18 @@ def test_an_eval_is_made_found_changed_and_deleted(ai: openai.OpenAI):
     )
     assert (made.object, made.name, made.metadata) == ("eval", "capitals", {"a": "b"})
     assert made.data_source_config.schema_["properties"]["item"] == SCHEMA
-    assert [each.to_dict() for each in made.testing_criteria] == [RIGHT, LIKE, CHOICE, FAR, BOTH]
+    assert [criterion.to_dict() for criterion in made.testing_criteria] == [RIGHT, LIKE, CHOICE, FAR, BOTH]
     assert ai.evals.retrieve(made.id).to_dict() == made.to_dict()
     other = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
-    ids = [each.id for each in ai.evals.list(limit=1)]
+    ids = [response.id for response in ai.evals.list(limit=1)]
     assert ids.index(made.id) < ids.index(other.id)
     assert next(iter(ai.evals.list(order="desc"))).id == other.id
     changed = ai.evals.update(made.id, name="rivers", metadata={})
     assert changed.to_dict() == made.to_dict() | {"name": "rivers", "metadata": {}}
-    assert [each.id for each in ai.evals.list(order="desc", order_by="updated_at", limit=1)][:2] == [made.id, other.id]
+    assert [response.id for response in ai.evals.list(order="desc", order_by="updated_at", limit=1)][:2] == [
+        made.id,
+        other.id,
+    ]
     gone = ai.evals.delete(made.id)
     assert (gone.deleted, gone.eval_id, gone.object) == (True, made.id, "eval.deleted")
     with pytest.raises(openai.NotFoundError, match="no eval of this id"):
@@ -87,30 +90,33 @@ def test_a_run_asks_a_model_and_each_grader_says_what_it_found(ai: openai.OpenAI
     ended = over(ai, run)
     assert (ended.status, ended.error) == ("completed", None)
     assert ended.result_counts.to_dict() == {"total": 4, "passed": 2, "failed": 1, "errored": 1}
-    by_name = {each.testing_criteria: (each.passed, each.failed) for each in ended.per_testing_criteria_results}
+    by_name = {
+        criteria_result.testing_criteria: (criteria_result.passed, criteria_result.failed)
+        for criteria_result in ended.per_testing_criteria_results
+    }
     assert by_name == {"Right answer": (2, 1), "like": (2, 1), "polite": (3, 0), "far": (3, 0), "both": (2, 1)}
     (usage,) = ended.per_model_usage
     assert (usage.run_model_name, usage.invocation_count, usage.completion_tokens) == ("echo", 3, 6)
     assert ended.headrace["pass_rate"]["n"] == 3
     assert ended.headrace["pass_rate"]["low"] < 2 / 3 < ended.headrace["pass_rate"]["high"]
     items = list(ai.evals.runs.output_items.list(run.id, eval_id=of.id, limit=1))
-    assert [(each.datasource_item_id, each.status) for each in items] == [
+    assert [(response.datasource_item_id, response.status) for response in items] == [
         (0, "pass"), (1, "fail"), (2, "pass"), (3, "error"),
     ]  # fmt: skip
     assert items[1].sample.output[0].content == "say 1"
-    assert [(each.role, each.content) for each in items[1].sample.input] == [("user", "say 1")]
+    assert [(sample_input.role, sample_input.content) for sample_input in items[1].sample.input] == [("user", "say 1")]
     assert items[1].datasource_item == content[1]["item"]
-    assert [each.passed for each in items[1].results] == [False, False, True, True, False]
+    assert [result.passed for result in items[1].results] == [False, False, True, True, False]
     assert items[3].sample.error.code == "invalid_row"
     assert items[3].sample.error.message == (
         "line 4: reference cannot be filled: it lacks `item.answer`; it has `item.q`"
     )
     failed = ai.evals.runs.output_items.list(run.id, eval_id=of.id, status="fail")
-    assert [each.id for each in failed] == [items[1].id]
+    assert [response.id for response in failed] == [items[1].id]
     one = ai.evals.runs.output_items.retrieve(items[1].id, eval_id=of.id, run_id=run.id)
     assert one.to_dict() == items[1].to_dict()
     backwards = ai.evals.runs.output_items.list(run.id, eval_id=of.id, order="desc", limit=3)
-    assert [each.datasource_item_id for each in backwards] == [3, 2, 1, 0]
+    assert [backward.datasource_item_id for backward in backwards] == [3, 2, 1, 0]
 
 
 def test_rows_of_a_request_that_do_not_keep_to_the_schema_are_refused(ai: openai.OpenAI):
@@ -136,7 +142,7 @@ def test_rows_that_bring_what_is_judged_need_no_model(ai: openai.OpenAI):
     assert ended.data_source.to_dict() == source
     assert (ended.status, ended.model) == ("completed", "")
     items = list(ai.evals.runs.output_items.list(ended.id, eval_id=of.id))
-    assert [each.status for each in items] == ["pass", "fail", "error", "error"]
+    assert [response.status for response in items] == ["pass", "fail", "error", "error"]
     assert items[0].sample.output[0].content == "Paris"
     assert "does not keep to item_schema: " in items[2].sample.error.message
     assert items[3].sample.error.message.startswith("line 5: it is no JSON")
@@ -167,8 +173,11 @@ def test_a_run_that_is_cancelled_keeps_what_is_judged(ai: openai.OpenAI):
     assert ai.evals.runs.cancel(run.id, eval_id=of.id).status == "canceled"
     items = list(ai.evals.runs.output_items.list(run.id, eval_id=of.id, limit=100))
     assert len(items) == 200
-    assert {each.sample.error.code for each in items if each.status == "error"} <= {"canceled", "batch_cancelled"}
-    assert [each.id for each in ai.evals.runs.list(of.id, status="canceled")] == [run.id]
+    assert {response.sample.error.code for response in items if response.status == "error"} <= {
+        "canceled",
+        "batch_cancelled",
+    }
+    assert [response.id for response in ai.evals.runs.list(of.id, status="canceled")] == [run.id]
     assert ai.evals.runs.delete(run.id, eval_id=of.id).deleted
     with pytest.raises(openai.NotFoundError):
         ai.evals.runs.retrieve(run.id, eval_id=of.id)
@@ -239,7 +248,7 @@ def test_a_webhook_tells_of_a_run_s_end(ai: openai.OpenAI, gateway: Gateway):
     ended = over(ai, ai.evals.runs.create(of.id, data_source=asks(inline(rows("say 0")))))
     with gateway.client() as client:
         found = client.get(f"/v1/webhook_endpoints/{receiver.id}/deliveries").json()["data"]
-    (told,) = [each for each in found if each["subject"] == ended.id]  # a run of an earlier test may end late
+    (told,) = [item for item in found if item["subject"] == ended.id]  # a run of an earlier test may end late
     assert told["event_type"] == "eval.run.succeeded"
     (content,) = gateway.services.ledger.read(select(DELIVERIES.c.body).where(DELIVERIES.c.id == told["id"]))
     event = EvalRunSucceededWebhookEvent.model_validate_json(content.body)

@@ -75,8 +75,8 @@ def test_a_stream_ends_when_its_key_is_revoked(alone: Gateway, monkeypatch: pyte
         way = f"/v1/jobs/{job_id}/events"
         with first.stream("GET", way) as ends, second.stream("GET", way) as goes_on:
             lines, others = ends.iter_lines(), goes_on.iter_lines()
-            for each in (lines, others):
-                eventually(lambda each=each: next(each) == "id: accepted")
+            for item in (lines, others):
+                eventually(lambda each=item: next(each) == "id: accepted")
             assert alone.services.ledger.of(ApiKeys).revoke(keys[0].split("_")[1])
             assert first.get(way).status_code == 401
             assert client.delete(f"/v1/jobs/{job_id}").status_code == 200
@@ -97,13 +97,13 @@ def test_a_stream_ends_when_the_gateway_does(alone: Gateway):
 def test_a_tenant_may_have_so_many_streams_and_no_more(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(alone.services, "streams", TenantSlots("event streams", 2))
     with alone.client() as client, alone.client(alone.key("other")) as other:
-        way, theirs = (f"/v1/jobs/{each.post('/v1/jobs', json=JOB).json()['id']}/events" for each in (client, other))
+        way, theirs = (f"/v1/jobs/{item.post('/v1/jobs', json=JOB).json()['id']}/events" for item in (client, other))
         with (
             client.stream("GET", way) as first,
             client.stream("GET", way) as second,
             other.stream("GET", theirs) as far,
         ):
-            assert {each.status_code for each in (first, second, far)} == {200}
+            assert {response.status_code for response in (first, second, far)} == {200}
             told = client.get(way)
             assert (told.status_code, told.headers["retry-after"]) == (429, "1")
             assert "2 event streams under way" in told.json()["detail"]

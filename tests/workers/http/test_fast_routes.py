@@ -55,7 +55,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> httpx.AsyncClient:
         return mark
 
     monkeypatch.setattr(room, "caller_of", caller_of)
-    routes = [each for each in router.routes if isinstance(each, FastRoute)]
+    routes = [route for route in router.routes if isinstance(route, FastRoute)]
     app = Shortcut(on, routes, tell=tell, around=around)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x")
 
@@ -100,5 +100,5 @@ def test_what_the_url_says_is_checked(client: httpx.AsyncClient, wait: str):
 
 
 def test_what_is_asked_for_often_is_direct():
-    found = {each.path for router in ROUTERS for each in router.routes if isinstance(each, FastRoute)}
-    assert found >= {"/v1/jobs", "/v1/jobs/{job_id}", "/v1/chat/completions", "/v1/embeddings"}
+    paths = {route.path for router in ROUTERS for route in router.routes if isinstance(route, FastRoute)}
+    assert paths >= {"/v1/jobs", "/v1/jobs/{job_id}", "/v1/chat/completions", "/v1/embeddings"}

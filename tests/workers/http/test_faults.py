@@ -123,7 +123,11 @@ BODIES = {
 }
 
 
-QUICK = [each for each in RESOURCES if each[1] not in ("/v1/chat/completions", "/v1/embeddings", "/v1/moderations")]
+QUICK = [
+    resource
+    for resource in RESOURCES
+    if resource[1] not in ("/v1/chat/completions", "/v1/embeddings", "/v1/moderations")
+]
 
 
 def asked(client: httpx.Client, route: tuple[str, str]) -> httpx.Response:
@@ -145,9 +149,13 @@ def test_every_resource_tells_of_a_silent_ledger(proxied: "tuple[Settings, Proxy
             with ThreadPoolExecutor(len(RESOURCES)) as threads:
                 told = dict(zip(RESOURCES, threads.map(partial(asked, client), RESOURCES), strict=True))
         proxy.heal()
-    wrong = {route: (each.status_code, each.text) for route, each in told.items() if "ledger_away" not in each.text}
+    wrong = {
+        route: (response.status_code, response.text)
+        for route, response in told.items()
+        if "ledger_away" not in response.text
+    }
     assert not wrong
-    assert {each.status_code for each in told.values()} == {503}
+    assert {response.status_code for response in told.values()} == {503}
 
 
 def test_no_resource_needs_redis(settings: Settings):
@@ -159,7 +167,7 @@ def test_no_resource_needs_redis(settings: Settings):
             with ThreadPoolExecutor(len(RESOURCES)) as threads:
                 told = list(threads.map(partial(asked, client), QUICK))
             assert gateway.services.rates.is_unavailable
-            assert {each.status_code for each in told} <= {200, 400, 404}, [each.text for each in told]
+            assert {response.status_code for response in told} <= {200, 400, 404}, [response.text for response in told]
 
 
 def test_a_silent_redis_holds_no_job_up(settings: Settings, monkeypatch: pytest.MonkeyPatch):
@@ -179,7 +187,7 @@ def test_a_silent_redis_holds_no_job_up(settings: Settings, monkeypatch: pytest.
             assert first.status_code == 202, first.text
             proxy.swallow()
             told = [client.post("/v1/jobs", json={**JOB, "lane": "interactive"}) for _ in range(3)]
-            assert [each.status_code for each in told] == [202] * 3, [each.text for each in told]
+            assert [response.status_code for response in told] == [202] * 3, [response.text for response in told]
             gone = client.delete(f"/v1/jobs/{first.json()['id']}")
             assert (gone.status_code, gone.json()["state"]) == (200, "cancelled")
             proxy.heal()
@@ -196,9 +204,9 @@ def test_a_file_store_that_is_silent_holds_nobody_else(alone: Gateway, monkeypat
     try:
         with alone.client() as client, ThreadPoolExecutor(20) as threads:
             sent = [threads.submit(send, number) for number in range(20)]
-            told = [each.result() for each in sent]
+            told = [future.result() for future in sent]
             why = {(503, "store_away"), (429, "rate_limit_exceeded")}  # a tenant does a few things at a time
-            assert {(each.status_code, each.json()["error"]["code"]) for each in told} == why
+            assert {(response.status_code, response.json()["error"]["code"]) for response in told} == why
             assert client.get("/v1/files").status_code == 200
             assert client.post("/v1/jobs", json=JOB).status_code == 202
     finally:
@@ -295,10 +303,10 @@ def waiting(gateway: Gateway, *, keep: bool) -> str:
 def test_who_hangs_up_cancels_what_nobody_else_can_see(alone: Gateway, bridge):
     path = waiting(alone, keep=False)
     with alone.client() as client:
-        half = [each["id"] for each in client.post("/v1/jobs", json=[JOB] * 200).json()["data"]]
+        half = [entry["id"] for entry in client.post("/v1/jobs", json=[JOB] * 200).json()["data"]]
         with bridge():
             eventually(lambda: alone.services.ledger.active_jobs() == 200)
-        ids = half + [each["id"] for each in client.post("/v1/jobs", json=[JOB] * 200).json()["data"]]
+        ids = half + [entry["id"] for entry in client.post("/v1/jobs", json=[JOB] * 200).json()["data"]]
         hang_up_while_waiting(alone, path, [{"ids": [job_id]} for job_id in ids])
         eventually(lambda: alone.services.ledger.overview().cancelled == 400)
         assert client.get("/healthz").status_code == 200
@@ -319,7 +327,7 @@ def test_a_slow_ledger_is_waited_for_when_nobody_waits(settings: Settings, monke
 
         sent = eventually(lambda: (told := client.post("/v1/jobs", json=[JOB] * 101)).status_code == 202 and told)
         monkeypatch.setattr(ledger, "cancel_all", slow)
-        ids = [each["id"] for each in sent.json()["data"]]
+        ids = [entry["id"] for entry in sent.json()["data"]]
         hang_up_while_waiting(gateway, waiting(gateway, keep=False), [{"ids": [job_id]} for job_id in ids])
         eventually(lambda: ledger.overview().cancelled == 101)
     assert len(calls) > 1

@@ -26,8 +26,8 @@ JOB = {"model": "echo", "prompt": "the secret of the mill"}
 
 
 def figure(text: str, line: str) -> float:
-    found = re.search(rf"^{re.escape(line)} (\S+)$", text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
+    match = re.search(rf"^{re.escape(line)} (\S+)$", text, re.MULTILINE)
+    return float(match[1]) if match else 0.0
 
 
 def test_requests_jobs_and_refusals_are_counted(alone: Gateway):
@@ -49,7 +49,7 @@ def test_requests_jobs_and_refusals_are_counted(alone: Gateway):
     assert grown('headrace_gateway_jobs_total{kind="generation"}') == 1
     assert grown('headrace_gateway_refused_total{why="invalid"}') == 1
     assert grown('headrace_gateway_request_seconds_count{route="/v1/jobs"}') == 2
-    assert [figure(after, f'headrace_gateway_up{{service="{each}"}}') for each in ("kafka", "ledger", "redis")] == [
+    assert [figure(after, f'headrace_gateway_up{{service="{name}"}}') for name in ("kafka", "ledger", "redis")] == [
         1,
         1,
         1,
@@ -82,7 +82,7 @@ def test_pass_rates_are_those_that_the_ledger_has(alone: Gateway):
     line = 'headrace_pass_rate{}{{criterion="polite",tenant="shop-of-rates",version="v1"}}'
     with gateway.client() as client:
         text = client.get("/metrics").text
-        assert [figure(text, line.format(each)) for each in ("", "_low", "_high", "_labels")] == [0.25, 0.125, 0.5, 40]
+        assert [figure(text, line.format(name)) for name in ("", "_low", "_high", "_labels")] == [0.25, 0.125, 0.5, 40]
         gateway.services.ledger.of(PassRates).put("shop-of-rates", [])
         look(gateway)
         assert "shop-of-rates" not in client.get("/metrics").text

@@ -17,8 +17,8 @@ def test_a_response_rests_on_a_file(gateway: Gateway, deployment: Deployment):
         )
         assert file.status == "completed"
         tool = {"type": "file_search", "vector_store_ids": [store.id]}
-        found = client.responses.create(model="echo", input=QUESTION, tools=[tool])
-        search, message = found.output
+        response = client.responses.create(model="echo", input=QUESTION, tools=[tool])
+        search, message = response.output
         assert (search.type, search.queries) == ("file_search_call", [QUESTION])
         (citation,) = message.content[0].annotations
         assert (citation.file_id, citation.filename) == (file.id, "mill.md")

@@ -42,8 +42,8 @@ def test_a_file_is_sent_found_read_and_deleted(ai):
     assert made.expires_at == pytest.approx(made.created_at + 3_600, abs=1)
     assert ai.files.retrieve(made.id) == made
     assert ai.files.content(made.id).read() == b"one\ntwo\n"
-    assert made.id in {each.id for each in ai.files.list(purpose="batch")}
-    assert made.id not in {each.id for each in ai.files.list(purpose="vision")}
+    assert made.id in {item.id for item in ai.files.list(purpose="batch")}
+    assert made.id not in {item.id for item in ai.files.list(purpose="vision")}
     assert ai.files.delete(made.id).deleted
     with pytest.raises(openai.NotFoundError):
         ai.files.retrieve(made.id)
@@ -52,7 +52,7 @@ def test_a_file_is_sent_found_read_and_deleted(ai):
 def test_pages_of_files_hold_each_once(ai):
     ids = [send(ai, b"x").id for _ in range(5)]
     for order in ("desc", "asc"):
-        found = [each.id for each in ai.files.list(limit=2, order=order) if each.id in ids]
+        found = [item.id for item in ai.files.list(limit=2, order=order) if item.id in ids]
         assert sorted(found) == sorted(ids)
         assert len(found) == len(ids)
 
@@ -72,7 +72,7 @@ def test_a_batch_is_run(ai):
     assert said == {f"k{number}": f"say {number}" for number in range(20)}
     (error,) = [json.loads(line) for line in ai.files.content(ended.error_file_id).text.splitlines()]
     assert (error["line"], error["error"]["code"]) == (21, "invalid")
-    assert batch.id in {each.id for each in ai.batches.list(limit=5)}
+    assert batch.id in {item.id for item in ai.batches.list(limit=5)}
     assert {ai.files.retrieve(name).purpose for name in (ended.output_file_id, ended.error_file_id)} == {"batch_output"}
 
 
@@ -165,7 +165,7 @@ def test_parts_are_joined_in_the_order_that_is_given(ai, gateway):
 def test_what_is_not_what_was_announced_is_refused(ai, ids, options, words):
     upload = ai.uploads.create(bytes=6, filename="x", mime_type="text/plain", purpose="user_data")
     parts = [ai.uploads.parts.create(upload.id, data=text.encode()).id for text in ("one", "two")]
-    wanted = [each if isinstance(each, str) else parts[each] for each in ids]
+    wanted = [item if isinstance(item, str) else parts[item] for item in ids]
     with pytest.raises(openai.BadRequestError, match=words):
         ai.uploads.complete(upload.id, part_ids=wanted, **options)
     assert ai.uploads.complete(upload.id, part_ids=parts).status == "completed"
@@ -196,7 +196,7 @@ def test_completions_at_the_same_time_make_one_file(ai):
     upload_id, parts = in_parts(ai, "one", "two")
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(lambda _: ai.uploads.complete(upload_id, part_ids=parts), range(8)))
-    assert len({each.file.id for each in done}) == 1
+    assert len({item.file.id for item in done}) == 1
 
 
 def test_parts_that_come_to_much_more_than_was_announced_are_refused(ai):
@@ -250,7 +250,7 @@ def test_a_line_names_its_parameter_with_openai_s_code(ai):
     batch = ai.batches.create(input_file_id=send(ai, data).id, endpoint=CHAT, completion_window="24h")
     ended = done(ai, batch.id)
     told = [json.loads(line)["error"] for line in ai.files.content(ended.error_file_id).text.splitlines()]
-    assert [(each["code"], each["param"]) for each in told] == [
+    assert [(item["code"], item["param"]) for item in told] == [
         ("missing_required_parameter", "custom_id"),
         ("invalid_value", "method"),
         ("unknown_parameter", "body.colour"),

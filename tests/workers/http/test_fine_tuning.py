@@ -105,7 +105,7 @@ def test_events_and_checkpoints_are_paged_newest_first(gateway: Gateway, client:
         ("message", "warn", None), ("metrics", "info", step),
     ]  # fmt: skip
     checkpoints = list(client.fine_tuning.jobs.checkpoints.list(run.id, limit=2))
-    assert [each.step_number for each in checkpoints] == [3, 2, 1]
+    assert [checkpoint.step_number for checkpoint in checkpoints] == [3, 2, 1]
     assert (checkpoints[0].fine_tuned_model_checkpoint, checkpoints[0].fine_tuning_job_id) == (None, run.id)
     assert (checkpoints[1].metrics.train_loss, checkpoints[1].metrics.step) == (0.5, 2)
     with pytest.raises(openai.NotFoundError):
@@ -183,10 +183,10 @@ def test_a_tuned_model_is_named_and_deleted_when_no_job_is_open(
         client.models.delete("ft-echo-1")
     assert client.fine_tuning.jobs.retrieve(run.id).fine_tuned_model is None
     ended(gateway, run.id, "ft-echo-1", "ft-echo-1-float32")
-    found = client.fine_tuning.jobs.retrieve(run.id)
-    assert client.files.content(found.result_files[0]).text == "step,train_loss\n"
-    assert client.files.retrieve(found.result_files[0]).purpose == "fine-tune-results"
-    assert (found.status, found.fine_tuned_model, found.trained_tokens) == ("succeeded", "ft-echo-1", 700)
+    job = client.fine_tuning.jobs.retrieve(run.id)
+    assert client.files.content(job.result_files[0]).text == "step,train_loss\n"
+    assert client.files.retrieve(job.result_files[0]).purpose == "fine-tune-results"
+    assert (job.status, job.fine_tuned_model, job.trained_tokens) == ("succeeded", "ft-echo-1", 700)
     assert client.models.retrieve("ft-echo-1").id == "ft-echo-1"
     learner = begun(client, file_id, model="ft-echo-1")
     with pytest.raises(openai.ConflictError, match="learns from it"):

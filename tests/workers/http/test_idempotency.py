@@ -29,7 +29,7 @@ def test_the_description_names_the_routes_that_know_it(gateway: Gateway):
     told = {
         path
         for path, operation in posts(gateway).items()
-        if "Idempotency-Key" in [each["name"] for each in operation.get("parameters", ())]
+        if "Idempotency-Key" in [parameter["name"] for parameter in operation.get("parameters", ())]
     }
     assert told == set(KNOW_IT)
 

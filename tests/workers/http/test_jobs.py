@@ -36,7 +36,7 @@ def test_many_jobs_are_let_in_together(client: httpx.Client):
     ]
     sent = send(client, body, **{"Idempotency-Key": (key := str(uuid4()))})
     assert sent.status_code == 202
-    ids = [each["id"] for each in sent.json()["data"]]
+    ids = [entry["id"] for entry in sent.json()["data"]]
     assert ids == [derive_job_id("default", f"{key}/{number}") for number in range(2)]
     ends = [client.get(f"/v1/jobs/{job_id}", params={"wait": 60}).json() for job_id in ids]
     assert [end["kind"] for end in ends] == ["generation", "evaluation"]

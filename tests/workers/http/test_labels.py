@@ -38,14 +38,14 @@ def test_labels_go_in_once_and_come_out_by_pages(alone: Gateway, jobs: list[str]
             page = client.get("/v1/labels", params={"limit": 3} | ({"after": after} if after else {})).json()
             found += page["data"]
             after = page["last_id"] if page["has_more"] else ""
-        assert sorted(each["job_id"] for each in found) == sorted([*jobs, jobs[0]])
-        assert {each["probability"] for each in found} == {None, 0.5}
+        assert sorted(item["job_id"] for item in found) == sorted([*jobs, jobs[0]])
+        assert {item["probability"] for item in found} == {None, 0.5}
         assert found[0] | {"id": ""} == {
             "id": "", "job_id": jobs[0], "criterion": None, "category": "profanity", "label": False, "score": None,
             "who": "ann", "when": WHEN, "probability": None, "item": None,
         }  # fmt: skip
         only = client.get("/v1/labels", params={"criterion": "right", "job_id": jobs[1], "who": "ann"}).json()["data"]
-        assert [each["job_id"] for each in only] == [jobs[1]]
+        assert [item["job_id"] for item in only] == [jobs[1]]
         assert client.get("/v1/labels", params={"after": "x"}).status_code == 400
 
 
@@ -53,7 +53,7 @@ def test_labels_of_unknown_jobs_are_named_and_the_others_taken(alone: Gateway, j
     unknown = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
     with alone.client() as client:
         told = client.post("/v1/labels", json={"labels": [label(unknown), label(jobs[0])]}).json()
-    assert (told["new"], [each["index"] for each in told["refused"]]) == (1, [0])
+    assert (told["new"], [item["index"] for item in told["refused"]]) == (1, [0])
     assert "has no job" in told["refused"][0]["reason"]
 
 
@@ -68,7 +68,7 @@ def test_a_label_is_the_key_s_holder_s_where_it_names_nobody(alone: Gateway, job
         with alone.client(key.text) as client:
             assert client.post("/v1/labels", json={"labels": [without]}).json()["new"] == 1
     with alone.client() as client:
-        assert {each["who"] for each in client.get("/v1/labels").json()["data"]} == {"bea", row.id}
+        assert {entry["who"] for entry in client.get("/v1/labels").json()["data"]} == {"bea", row.id}
     with served(alone.settings, open_to="default") as opened, opened.client() as visitor:
         told = visitor.post("/v1/labels", json={"labels": [without]})
         assert (told.status_code, told.json()["param"]) == (400, "labels[0].who")

@@ -22,8 +22,8 @@ MOST = 256  # MiB that a gateway may have in memory: a part is 64, and it has se
 
 @pytest.fixture
 def second(settings: Settings):
-    with served(settings) as found:
-        yield found
+    with served(settings) as gateway:
+        yield gateway
 
 
 @pytest.mark.slow

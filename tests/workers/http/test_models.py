@@ -107,7 +107,7 @@ def test_applications_of_the_callers_tenant_are_listed_with_versions_and_labels(
             "kind": "application", "labels": {"production": 1}, "newest": 2,
         }  # fmt: skip
         told = client.models.retrieve("triage").model_extra["headrace"]
-        assert (told["version"], [each["version"] for each in told["versions"]]) == (1, [2, 1])
+        assert (told["version"], [version["version"] for version in told["versions"]]) == (1, [2, 1])
         assert told["purpose"] == "Answer."
         two = client.models.retrieve("triage@2")
         assert (two.id, two.model_extra["headrace"]["version"]) == ("triage@2", 2)

@@ -104,11 +104,11 @@ def test_a_part_of_another_s_upload_is_nobody_s(gateway: Gateway):
         upload = stranger.post("/v1/uploads", json=announced).json()["id"]
         part = an_uploaded_part(its_tenant)
         told = [
-            stranger.post(f"/v1/uploads/{upload}/complete", json={"part_ids": [each]})
-            for each in (part, part[:-4] + ("0000" if part[-4:] != "0000" else "1111"))
+            stranger.post(f"/v1/uploads/{upload}/complete", json={"part_ids": [text]})
+            for text in (part, part[:-4] + ("0000" if part[-4:] != "0000" else "1111"))
         ]
-        assert [each.status_code for each in told] == [400, 400]
-        assert len({each.json()["error"]["message"].replace(part, "").split(":")[0] for each in told}) == 1
+        assert [response.status_code for response in told] == [400, 400]
+        assert len({response.json()["error"]["message"].replace(part, "").split(":")[0] for response in told}) == 1
 
 
 # Fields that name a thing, or hold what does, and the family of scopes of that thing. "endpoint" is a webhook's within
@@ -228,11 +228,15 @@ def routes(gateway: Gateway) -> Iterator[tuple[str, str, Scope, Mapping[str, Any
     for router in ROUTERS:
         for route in router.routes:
             assert isinstance(route, APIRoute)
-            scopes = {each.call.scope for each in route.dependant.dependencies if isinstance(each.call, Needs)}
+            scopes = {
+                dependency.call.scope
+                for dependency in route.dependant.dependencies
+                if isinstance(dependency.call, Needs)
+            }
             scopes |= {
                 inner.call.scope
-                for each in route.dependant.dependencies
-                for inner in each.dependencies
+                for dependency in route.dependant.dependencies
+                for inner in dependency.dependencies
                 if isinstance(inner.call, Needs)
             }
             if isinstance(route, FastRoute):
@@ -263,8 +267,8 @@ def fields(schema: Any, whole: Mapping[str, Any], seen: frozenset[str] = frozens
     within_it = [schema.get("items"), schema.get("additionalProperties")]
     for kind in ("anyOf", "oneOf", "allOf"):
         within_it += schema.get(kind, [])
-    for each in within_it:
-        yield from fields(each, whole, seen)
+    for item in within_it:
+        yield from fields(item, whole, seen)
 
 
 def test_every_field_and_parameter_is_known_to_name_something_or_nothing(gateway: Gateway):
@@ -296,7 +300,7 @@ def test_what_is_named_needs_the_scope_to_read_it(gateway: Gateway, asked: tuple
     """A key that may do all else is told what it lacks, be the thing there or not; one that may read it goes on."""
     (path, field), (make, body_of) = asked, ASKED[asked]
     family = NAMES[field.rpartition(".")[2]]
-    own = next(scope for method, each, scope, _ in routes(gateway) if (method, each) == ("post", path))
+    own = next(scope for method, text, scope, _ in routes(gateway) if (method, text) == ("post", path))
     needed = Scope(f"{family}:read")
     others = [scope for scope in all_scopes() if not allows({scope}, needed)]
     beside = [FILES_READ] if path in ("/v1/batches", "/v1/fine_tuning/jobs") else []  # of what they read
@@ -306,8 +310,8 @@ def test_what_is_named_needs_the_scope_to_read_it(gateway: Gateway, asked: tuple
         made = {"eval_id": an_eval, "vector_store_id": a_store, "endpoint_id": an_endpoint}
         url = path.format(**{name: thing(all_of_it) for name, thing in made.items() if f"{{{name}}}" in path})
         missing = body_of("file-0" if family == "files" else "none")
-        for each in (body, missing):
-            told = lacks.post(url, json=each)
+        for entry in (body, missing):
+            told = lacks.post(url, json=entry)
             assert told.status_code == 403, told.text
             assert f"this key lacks the scope {needed}" in told.text
         with gateway.client(least) as reads:
@@ -346,6 +350,6 @@ def test_lines_of_a_batch_name_what_the_key_that_submitted_it_may_read(gateway: 
         assert found["request_counts"] == {"total": 5, "completed": 1, "failed": 4}
         errors = client.get(f"/v1/files/{found['error_file_id']}/content").text
         told = [json.dumps(json.loads(line)["error"]) for line in errors.splitlines()]
-        assert ["knowledge:read" in each for each in told] == [True, True, False, False]
-        assert ["webhooks:read" in each for each in told] == [False, False, True, True]
+        assert ["knowledge:read" in text for text in told] == [True, True, False, False]
+        assert ["webhooks:read" in text for text in told] == [False, False, True, True]
         assert (told[0], told[2]) == (told[1], told[3])

@@ -21,8 +21,8 @@ RIVERS = {"model": "echo", "messages": [{"role": "user", "content": "Name three 
 @pytest.fixture
 def impatient(settings):
     """A gateway that waits for nobody, beside which nothing takes jobs in."""
-    with served(changed(settings, GatewaySettings(max_answer_wait=0.05))) as found:
-        yield found
+    with served(changed(settings, GatewaySettings(max_answer_wait=0.05))) as gateway:
+        yield gateway
 
 
 def sent(gateway: Gateway) -> list[str]:

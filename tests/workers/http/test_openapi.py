@@ -18,7 +18,7 @@ METHODS = ("get", "post", "put", "patch", "delete")
 
 
 def operations(document: dict) -> "list[tuple[str, str, dict]]":
-    return [(m, path, each[m]) for path, each in document["paths"].items() for m in METHODS if m in each]
+    return [(m, path, item[m]) for path, item in document["paths"].items() for m in METHODS if m in item]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,9 @@ def test_what_no_database_takes_is_no_fault_of_ours(document: dict, quick: Gatew
             if "{" in path:
                 answer = client.request(method, re.sub(r"\{[^}]+\}", "a%00b", path), json={})
                 assert answer.status_code < 500, (method, path, answer.text)
-            for name in [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]:
+            for name in [
+                parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"
+            ]:
                 if method == "get" and "{" not in path:
                     answer = client.get(path, params={name: "a\x00b"})
                     assert answer.status_code < 500, (path, name, answer.text)

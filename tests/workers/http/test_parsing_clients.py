@@ -17,8 +17,8 @@ from tests.workers.http.served import IDLE, Gateway
 
 @pytest.fixture(scope="module")
 def key(gateway: Gateway) -> Iterator[str]:
-    with scripted(gateway) as found:
-        yield found
+    with scripted(gateway) as text:
+        yield text
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def client(gateway: Gateway, key: str) -> Iterator[openai.OpenAI]:
 @contextmanager
 def asked_once(gateway: Gateway, questions: int) -> Iterator[None]:
     """Check that a client asks each question that ends as `unparsable` or `truncated` only once."""
-    before = [jobs_about(gateway, each) for each in ("unparsable", "truncated")]
+    before = [jobs_about(gateway, name) for name in ("unparsable", "truncated")]
     yield
-    after = [jobs_about(gateway, each) for each in ("unparsable", "truncated")]
+    after = [jobs_about(gateway, name) for name in ("unparsable", "truncated")]
     assert [now - then for then, now in zip(before, after, strict=True)] == [questions, questions]
 
 
@@ -63,21 +63,21 @@ def test_calls_of_chats_are_parsed(client: openai.OpenAI):
     (choice,) = client.chat.completions.parse(**asked).choices
     with client.chat.completions.stream(**asked) as stream:
         (streamed,) = stream.get_final_completion().choices
-    for each in (choice, streamed):
-        assert each.finish_reason == "tool_calls"
-        (call,) = each.message.tool_calls or []
+    for parsed_choice in (choice, streamed):
+        assert parsed_choice.finish_reason == "tool_calls"
+        (call,) = parsed_choice.message.tool_calls or []
         assert call.function.parsed_arguments == Ticket(**TICKET)
-    for each in (choice, streamed):
-        (call,) = each.message.tool_calls or []
+    for parsed_choice in (choice, streamed):
+        (call,) = parsed_choice.message.tool_calls or []
         result: Any = {"role": "tool", "tool_call_id": call.id, "content": "filed"}
-        turns: Any = [*said("Go."), each.message, result]
+        turns: Any = [*said("Go."), parsed_choice.message, result]
         after = client.chat.completions.parse(model=IDLE, messages=turns, tools=tools)
         assert after.choices[0].message.content == "The last turn was: filed"
 
 
 def test_responses_are_parsed(client: openai.OpenAI):
-    found = client.responses.parse(model=IDLE, input="Go.", text_format=Ticket)
-    assert found.output_parsed == Ticket(**TICKET)
+    response = client.responses.parse(model=IDLE, input="Go.", text_format=Ticket)
+    assert response.output_parsed == Ticket(**TICKET)
     with client.responses.stream(model=IDLE, input="Go.", text_format=Ticket) as stream:
         assert stream.get_final_response().output_parsed == Ticket(**TICKET)
 
@@ -232,7 +232,7 @@ def test_langchain(python_clients: PythonClients, env: Mapping[str, str], gatewa
         "json_schema False": "LengthFinishReasonError", "json_schema True": "ValueError",
         "function_calling False": None, "function_calling True": None,
     }  # fmt: skip
-    assert told == {how: [TICKET, each, "UnprocessableEntityError"] for how, each in cut.items()}
+    assert told == {how: [TICKET, text, "UnprocessableEntityError"] for how, text in cut.items()}
 
 
 ZOD = """

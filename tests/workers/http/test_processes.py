@@ -55,8 +55,8 @@ def process(settings: Settings, folder: Path, *options: str) -> Iterator[tuple[C
 
 @pytest.fixture
 def second(settings: Settings) -> Iterator[Gateway]:
-    with served(settings) as found:
-        yield found
+    with served(settings) as gateway:
+        yield gateway
 
 
 @pytest.mark.parametrize("settings", ["postgresql"], indirect=True)

@@ -22,11 +22,11 @@ def connect(gateway: Gateway) -> socket.socket:
 
 def all_of(connection: socket.socket) -> bytes:
     """What comes until the other side hangs up."""
-    found = b""
+    data = b""
     with suppress(ConnectionResetError):
         while part := connection.recv(65_536):
-            found += part
-    return found
+            data += part
+    return data
 
 
 def test_who_does_not_say_what_is_wanted_is_given_up(gateway: Gateway, monkeypatch: pytest.MonkeyPatch):
@@ -45,8 +45,12 @@ def test_a_head_that_came_has_no_such_bound(gateway: Gateway):
     with connect(gateway) as slow:
 
         def bounds() -> list[bool]:
-            mine = [each for each in set(gateway.server.server_state.connections) if each.client == slow.getsockname()]
-            return [each._late is not None for each in mine]
+            mine = [
+                connection
+                for connection in set(gateway.server.server_state.connections)
+                if connection.client == slow.getsockname()
+            ]
+            return [item._late is not None for item in mine]
 
         eventually(lambda: bounds() == [True])
         slow.sendall(HEAD)
@@ -60,7 +64,7 @@ def test_a_head_that_came_has_no_such_bound(gateway: Gateway):
 
 def drip(connection: socket.socket) -> bytes:
     """Send a byte now and then until the other side hangs up: what it said."""
-    found = b""
+    data = b""
     with selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
         for _ in range(3_000):
@@ -70,8 +74,8 @@ def drip(connection: socket.socket) -> bytes:
                 except ConnectionResetError:
                     part = b""
                 if not part:
-                    return found
-                found += part
+                    return data
+                data += part
             with suppress(OSError):
                 connection.sendall(b"x")
     raise AssertionError("the body may drip for ever")

@@ -108,7 +108,7 @@ def test_a_budget_refuses_at_the_door_what_it_does_not_hold(alone: Gateway):
     catalogue = alone.settings.home / "models.toml"
     with alone.client() as client:
         assert client.post("/v1/jobs", json=JOB).status_code == 202
-        assert [each.reserved for each in ledger.of(Quotas).find(unit="money")] == [0]
+        assert [quota.reserved for quota in ledger.of(Quotas).find(unit="money")] == [0]
         catalogue.write_text("[prices.echo]\ninput = 1.0\noutput = 2.0\n")
         try:
             budget = eventually(lambda: reserving(client, ledger))  # the price is seen within a second

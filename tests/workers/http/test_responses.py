@@ -57,7 +57,7 @@ def test_items_of_earlier_responses_are_sent_by_reference(client: openai.OpenAI)
     itself = client.responses.create(model="echo", input=[turns[0], first.model_dump()["output"][0], turns[2]])
     assert second.usage.input_tokens == itself.usage.input_tokens > first.usage.input_tokens
     listed = client.responses.input_items.list(second.id, order="asc").data
-    assert [(each.role, each.content[0].text) for each in listed] == [
+    assert [(item.role, item.content[0].text) for item in listed] == [
         ("user", "Name three rivers."), ("assistant", first.output_text), ("user", "And lakes?"),
     ]  # fmt: skip
     assert client.responses.retrieve(second.id) == second
@@ -85,7 +85,7 @@ def test_what_a_response_was_asked_with_is_listed(client: openai.OpenAI):
     ]
     made = client.responses.create(model="echo", input=asked)
     items = list(client.responses.input_items.list(made.id, order="asc", limit=1))
-    assert [(each.role, each.content[0].text) for each in items] == [
+    assert [(item.role, item.content[0].text) for item in items] == [
         ("system", "Be short."), ("assistant", first.output_text), ("user", "And lakes?"),
     ]  # fmt: skip
     assert list(client.responses.input_items.list(made.id)) == items[::-1]

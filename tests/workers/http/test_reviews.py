@@ -40,7 +40,7 @@ def test_an_ended_answer_is_shown_blind_until_it_is_labelled(alone: Gateway):
     with signed_in(alone) as ann:
         shown = given(ann)
         assert (shown["id"], shown["answer"], shown["messages"][0]["content"]) == (item_id, SAID, "How do I reach you?")
-        assert [each["name"] for each in shown["asks"]["criteria"]] == ["good"]
+        assert [criterion["name"] for criterion in shown["asks"]["criteria"]] == ["good"]
         hidden = ("verdict", "rule", "probability", "mine")
         assert ([shown[name] for name in hidden], shown["scores"]) == ([None] * 4, [])
         decided = ann.post(f"/v1/reviews/items/{item_id}/decision", json={**GOOD, "lease": shown["lease"]}).json()
@@ -124,7 +124,7 @@ def test_without_keys_a_person_says_who_they_are(alone: Gateway):
 def test_progress_is_that_of_the_tenant(alone: Gateway):
     ended(alone.services.ledger, made_at=alone.services.ledger.now())
     with signed_in(alone) as ann, signed_in(alone, "eve", tenant="b") as eve:
-        assert [each["rule"] for each in ann.get("/v1/reviews/stats").json()["rules"]] == ["audit"]
+        assert [rule["rule"] for rule in ann.get("/v1/reviews/stats").json()["rules"]] == ["audit"]
         assert eve.get("/v1/reviews/stats").json()["rules"] == []
 
 
@@ -138,12 +138,12 @@ def test_an_answer_is_sent_to_people_once_by_the_tenant_whose_it_is(alone: Gatew
         signed_in(alone, "eve", tenant="b") as eve,
     ):
         asked = {"job_id": job_id}
-        statuses = [each.post("/v1/reviews/items", json=asked).status_code for each in (reads, eve)]
+        statuses = [client.post("/v1/reviews/items", json=asked).status_code for client in (reads, eve)]
         assert statuses == [403, 404]
         assert ann.post("/v1/reviews/items", json={"job_id": active}).status_code == 409
         told = [ann.post("/v1/reviews/items", json=asked) for _ in range(2)]
-        assert [each.status_code for each in told] == [201, 201]
-        (item_id,) = {each.json()["id"] for each in told} - {drawn}
+        assert [response.status_code for response in told] == [201, 201]
+        (item_id,) = {response.json()["id"] for response in told} - {drawn}
         assert given(ann, rule="manual")["id"] == item_id
 
 

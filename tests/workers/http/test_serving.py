@@ -10,11 +10,11 @@ from headrace_workers.wiring.http_server import listen
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_what_is_written_is_sent_at_once(host: str):
     async def accepted() -> int:
-        found = asyncio.get_running_loop().create_future()
-        server = await asyncio.start_server(lambda _, writer: found.set_result(writer), sock=listening)
+        future = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(lambda _, writer: future.set_result(writer), sock=listening)
         async with server:
             _, client = await asyncio.open_connection(*listening.getsockname()[:2])
-            writer = await found
+            writer = await future
             flag: int = writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             writer.close()
             client.close()

@@ -157,12 +157,12 @@ def test_a_topic_that_went_missing_is_told_before_its_time_is_up(monkeypatch):
 def test_what_fails_is_its_request_s_alone():
     async def work(sink, broker):
         requests = [[record("a")], [record("b")], [record("c"), record("d")]]
-        tasks = [asyncio.create_task(sink.publish(each)) for each in requests]
+        tasks = [asyncio.create_task(sink.publish(request)) for request in requests]
         await until(lambda: len(broker.taken) == 4)
         broker.confirm("a", "d")
         broker.confirm("b", error=Unavailable("it is away"))
         broker.confirm("c", error=RecordRefused("it is no good"))
-        return [type(each) for each in await asyncio.gather(*tasks, return_exceptions=True)]
+        return [type(item) for item in await asyncio.gather(*tasks, return_exceptions=True)]
 
     assert sending(work) == [type(None), KafkaOutage, KafkaOutage]
 

@@ -44,7 +44,7 @@ def test_an_error_is_its_item_s_alone_or_everybody_s():
 
     good, bad = asyncio.run(ask("good", "bad"))
     assert (good, type(bad)) == ("good", ValueError)
-    assert [type(each) for each in asyncio.run(ask("away", "good"))] == [LedgerOutage, LedgerOutage]
+    assert [type(item) for item in asyncio.run(ask("away", "good"))] == [LedgerOutage, LedgerOutage]
 
 
 def test_nobody_waits_longer_than_the_patience_and_who_comes_later_not_at_all():

@@ -86,7 +86,7 @@ def test_what_a_large_file_says_is_read_a_part_at_a_time(
     assert client.vector_stores.files.content(file.id, vector_store_id=store.id).data == []
     door.fill()
     content = client.vector_stores.files.content(file.id, vector_store_id=store.id)
-    assert [(each.type, each.text) for each in content.data] == [("text", section) for section in sections]
+    assert [(entry.type, entry.text) for entry in content.data] == [("text", section) for section in sections]
     assert parts == [2, 2, 1]
 
 
@@ -113,11 +113,11 @@ def test_a_store_is_made_filled_searched_and_removed(door: Door, client: OpenAI)
     assert 0 < best.score <= 1
     assert len(page.data) == 2
     content = client.vector_stores.files.content(best.file_id, vector_store_id=store.id)
-    assert [each.text for each in content.data] == [
+    assert [entry.text for entry in content.data] == [
         "# Mills\n\nA mill by the river.", "## Wheels\n\nThe wheel turns slowly.",
     ]  # fmt: skip
     assert client.vector_stores.files.delete(other.id, vector_store_id=store.id).deleted
-    assert [each.id for each in client.vector_stores.files.list(store.id)] == [best.file_id]
+    assert [file.id for file in client.vector_stores.files.list(store.id)] == [best.file_id]
     assert client.vector_stores.delete(store.id).deleted
     with pytest.raises(openai.NotFoundError):
         client.vector_stores.retrieve(store.id)
@@ -156,8 +156,8 @@ def test_files_are_put_in_and_looked_at_together(door: Door, client: OpenAI) -> 
     counts = ended.file_counts
     assert (ended.status, counts.completed, counts.failed, counts.total) == ("completed", 2, 1, 3)
     listed = list(batches.list_files(made.id, vector_store_id=store.id, limit=1, order="asc"))
-    assert {each.id for each in listed} == set(ids)
-    assert [each.id for each in batches.list_files(made.id, vector_store_id=store.id)] == [each.id for each in listed][
+    assert {file.id for file in listed} == set(ids)
+    assert [file.id for file in batches.list_files(made.id, vector_store_id=store.id)] == [file.id for file in listed][
         ::-1
     ]
     (failed,) = batches.list_files(made.id, vector_store_id=store.id, filter="failed")
@@ -188,7 +188,7 @@ def test_a_batch_of_files_is_cancelled(door: Door, client: OpenAI) -> None:
         counts = told.file_counts
         assert (told.status, counts.completed, counts.cancelled, counts.total) == ("cancelled", 1, 1, 2)
     door.fill()
-    assert [each.id for each in client.vector_stores.files.list(store.id)] == [there]
+    assert [file.id for file in client.vector_stores.files.list(store.id)] == [there]
     ended = batches.create(store.id, file_ids=[there])
     assert batches.cancel(ended.id, vector_store_id=store.id).status == "completed"
 
@@ -203,7 +203,7 @@ def test_a_filter_says_which_files_are_searched(door: Door, client: OpenAI) -> N
 
     def found(filters: dict) -> set[str]:
         page = client.vector_stores.search(store.id, query="the mill by the river", filters=filters, max_num_results=50)
-        return {each.filename for each in page.data}
+        return {entry.filename for entry in page.data}
 
     year = {"type": "gte", "key": "year", "value": 2026}
     assert found(year) == {"b.md"}
@@ -227,9 +227,9 @@ def test_several_queries_are_one_search(door: Door, client: OpenAI) -> None:
     store = client.vector_stores.create(file_ids=[door.file()])
     door.fill()
     page = client.vector_stores.search(store.id, query=["a mill by the river", "the wheel turns slowly", "a mill"])
-    texts = [each.content[0].text for each in page.data]
+    texts = [entry.content[0].text for entry in page.data]
     assert sorted(texts) == ["# Mills\n\nA mill by the river.", "## Wheels\n\nThe wheel turns slowly."]
-    assert [each.score for each in page.data] == sorted((each.score for each in page.data), reverse=True)
+    assert [entry.score for entry in page.data] == sorted((entry.score for entry in page.data), reverse=True)
     high = client.vector_stores.search(
         store.id, query="a mill by the river", ranking_options={"ranker": "none", "score_threshold": page.data[0].score}
     )
@@ -246,7 +246,7 @@ def test_what_can_be_no_document_fails_with_its_reason(door: Door, client: OpenA
     file = client.vector_stores.files.poll(bad, vector_store_id=store.id)
     assert (file.status, file.last_error.code) == ("failed", "unsupported_file")
     assert "binary" in file.last_error.message
-    assert [each.id for each in client.vector_stores.files.list(store.id, filter="failed")] == [bad]
+    assert [store_file.id for store_file in client.vector_stores.files.list(store.id, filter="failed")] == [bad]
     assert list(client.vector_stores.files.list(store.id, filter="completed")) == []
     assert list(client.vector_stores.files.list(store.id, filter="cancelled")) == []
     assert client.vector_stores.retrieve(store.id).file_counts.failed == 1
@@ -269,7 +269,7 @@ def test_a_base_of_the_command_line_is_a_store(door: Door, client: OpenAI) -> No
         NewDocument(tenant="default", knowledge="handbook", name="docs/mill.md", sha256="1", format="markdown", size=20,
                     embedder=EMBEDDER.id, chunks=[chunk], attributes={"year": 1976})
     )  # fmt: skip
-    assert [each.id for each in client.vector_stores.list()] == ["handbook"]
+    assert [store.id for store in client.vector_stores.list()] == ["handbook"]
     (file,) = client.vector_stores.files.list("handbook")
     assert (file.status, file.attributes) == ("completed", {"year": 1976})
     (hit,) = client.vector_stores.search("handbook", query="mill").data
@@ -352,5 +352,5 @@ def test_searches_of_one_tenant_are_bounded_and_leave_room_for_others(door: Door
             assert other.vector_stores.search(theirs.id, query="a").data == []
         finally:
             go_on.set()
-        assert [each.result(60).data for each in held] == [[]] * SEARCHES_AT_A_TIME
+        assert [future.result(60).data for future in held] == [[]] * SEARCHES_AT_A_TIME
     assert client.vector_stores.search(ours.id, query="a").data == []

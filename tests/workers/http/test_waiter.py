@@ -68,8 +68,8 @@ def test_all_that_wait_share_one_look():
         return found, len(book.looks) - before, waiter.waiting
 
     found, looks, left = waiting(work)
-    assert [list(each) for each in found] == [[job_id] for job_id in ids]
-    assert all(isinstance(each[job_id], JobCancelled) for each, job_id in zip(found, ids, strict=True))
+    assert [list(item) for item in found] == [[job_id] for job_id in ids]
+    assert all(isinstance(item[job_id], JobCancelled) for item, job_id in zip(found, ids, strict=True))
     assert (looks, left) == (1, 0)
 
 
@@ -86,8 +86,8 @@ def test_how_a_job_stands_is_found_by_the_look_that_sees_its_end():
         return await asyncio.gather(*whole), await end, waiter.waiting
 
     found, end, left = waiting(work)
-    assert [list(each) for each in found] == [[job_id] for job_id in ids[:2]]
-    assert all(isinstance(each[job_id], Standing) for each, job_id in zip(found, ids[:2], strict=True))
+    assert [list(item) for item in found] == [[job_id] for job_id in ids[:2]]
+    assert all(isinstance(item[job_id], Standing) for item, job_id in zip(found, ids[:2], strict=True))
     assert (list(end), left) == (ids[2:], 0)
 
 

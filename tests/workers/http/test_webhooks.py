@@ -135,7 +135,7 @@ def test_deliveries_are_looked_at_and_sent_again(gateway: Gateway):
         office.end()
         office.deliver()
         told = client.get(f"{path}/deliveries", params={"state": "dropped"}).json()["data"]
-        assert {each["state"] for each in told} == {"dropped"}
+        assert {item["state"] for item in told} == {"dropped"}
         assert len(told) == 3
         assert "410" in client.get(path).json()["disabled"]
         assert client.post(f"{path}/enable").json()["disabled"] is None

@@ -34,7 +34,7 @@ def unigram() -> Tokenizer:
 
 def word_piece() -> Tokenizer:
     """BERT's kind: lower case, no accents, no control characters, and an added token that is normalized with them."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{each}" for each in LETTERS), *"[]<>|"]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}" for letter in LETTERS), *"[]<>|"]
     tokenizer = Tokenizer(models.WordPiece({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -109,14 +109,18 @@ def test_a_template_writes_what_it_writes_and_the_text_stays(kind: Callable[[], 
     own = next(token.content for _, token in sorted(tokenizer.get_added_tokens_decoder().items()))
     named = added.named(f"{own}x {added.said(text)} y{own}")
     ids = added.plain.encode(named, add_special_tokens=False).ids
-    assert [each for each in ids if each in added_ids(tokenizer)] == [tokenizer.token_to_id(own)] * 2
+    assert [number for number in ids if number in added_ids(tokenizer)] == [tokenizer.token_to_id(own)] * 2
     assert f"x {text} y" in named
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_token_in_two_parts_is_completed_by_no_neighbour(kind: Callable[[], Tokenizer]) -> None:
     tokenizer = kind()
-    for token in [each.content for each in tokenizer.get_added_tokens_decoder().values() if each.content.strip()]:
+    for token in [
+        added_token.content
+        for added_token in tokenizer.get_added_tokens_decoder().values()
+        if added_token.content.strip()
+    ]:
         for place in range(1, len(token)):
             added = AddedTokens(tokenizer)
             left, right = f"a {token[:place]}", f"{token[place:]} b\n"

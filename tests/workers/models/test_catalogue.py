@@ -39,7 +39,7 @@ def test_an_entry_has_the_usual_endpoint_and_provider_of_its_engine(tmp_path: Pa
         f"[models.c]\n{_LOCAL}",
     )
     found = read_catalogue(tmp_path).models
-    assert {alias: (each.endpoint, each.provider) for alias, each in found.items()} == {
+    assert {alias: (model.endpoint, model.provider) for alias, model in found.items()} == {
         "a": ("https://api.openai.com/v1", "openai"),
         "b": ("https://api.anthropic.com", "anthropic"),
         "c": ("http://localhost:11434/v1", OWN),

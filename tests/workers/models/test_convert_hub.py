@@ -37,11 +37,11 @@ def mirror_of(folder: Path, names: list[str], send: Callable[[str, bytes], bytes
             path = self.path.partition("?")[0]
             name = path.partition(f"/resolve/{COMMIT}/")[2]
             if path.startswith("/api/models/owner/name/tree/"):
-                sizes = [(each, (folder / each).stat().st_size) for each in names]
-                files = [{"type": "file", "path": each, "size": size, "oid": "0" * 40} for each, size in sizes]
+                sizes = [(text, (folder / text).stat().st_size) for text in names]
+                files = [{"type": "file", "path": text, "size": size, "oid": "0" * 40} for text, size in sizes]
                 self._say(200, json.dumps(files).encode(), "", send_body)
             elif path.startswith("/api/models/owner/name"):
-                siblings = [{"rfilename": each} for each in names]
+                siblings = [{"rfilename": text} for text in names]
                 about = {"id": "owner/name", "sha": COMMIT, "siblings": siblings}
                 self._say(200, json.dumps(about).encode(), "", send_body)
             elif name and (folder / name).is_file():

@@ -27,8 +27,8 @@ def weights(name: str) -> np.ndarray:
 @pytest.mark.parametrize("beside", ["int8_float16", "int8_float32"])
 def test_what_is_not_multiplied_has_the_format_beside_int8(beside: str, tmp_path: Path) -> None:
     save_llama(tmp_path, SHAPE, weights, WORDS, beside)
-    found = read_variables(tmp_path / "model.bin")
-    kinds = {name: str(value.dtype) for name, value in found.items()}
+    variables = read_variables(tmp_path / "model.bin")
+    kinds = {name: str(value.dtype) for name, value in variables.items()}
     assert {kinds[name] for name in kinds if name.endswith(("gamma", "bias"))} == {beside.removeprefix("int8_")}
     assert {kinds[name] for name in kinds if name.endswith("weight_scale")} == {"float32"}
     assert {kinds[name] for name in kinds if name.endswith("weight")} == {"int8"}
@@ -36,12 +36,12 @@ def test_what_is_not_multiplied_has_the_format_beside_int8(beside: str, tmp_path
 
 def test_layers_with_equal_scales_keep_weights_of_their_own(tmp_path: Path) -> None:
     save_llama(tmp_path, SHAPE, weights, WORDS, "int8")
-    found = read_variables(tmp_path / "model.bin")
+    variables = read_variables(tmp_path / "model.bin")
     for layer in range(SHAPE.layers):
         integers, scale = pair_safe(weights(f"blk.{layer}.ffn_down.weight"))
         prefix = f"decoder/layer_{layer}/ffn/linear_1/weight"
-        np.testing.assert_array_equal(found[prefix], integers)
-        np.testing.assert_array_equal(found[f"{prefix}_scale"], scale)
+        np.testing.assert_array_equal(variables[prefix], integers)
+        np.testing.assert_array_equal(variables[f"{prefix}_scale"], scale)
 
 
 @pytest.mark.parametrize("tied", [True, False])

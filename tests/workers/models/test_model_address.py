@@ -83,5 +83,5 @@ def test_entries_that_are_written_at_once_are_all_there(tmp_path: Path) -> None:
     addresses = [ModelAddress("openai", f"m{number}", price=(0.5, 1.0)) for number in range(20)]
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(lambda address: enter_model(tmp_path, address), addresses))
-    found = read_catalogue(tmp_path)
-    assert found.models.keys() == found.prices.keys() == {f"m{number}" for number in range(20)}
+    catalogue = read_catalogue(tmp_path)
+    assert catalogue.models.keys() == catalogue.prices.keys() == {f"m{number}" for number in range(20)}

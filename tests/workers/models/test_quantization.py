@@ -112,13 +112,13 @@ def test_every_conversion_writes_weights_that_cannot_overflow(
     convert(source(tmp_path), "mine", tmp_path, quantization, for_elsewhere=True)
     card = load_card(tmp_path, "mine")
     assert (card.weight_range, card.number_format) == ("pairs", f"{quantization}_pairs")
-    found = read_variables(tmp_path / "models" / "mine" / "model.bin")
-    weights = {name: value for name, value in found.items() if value.dtype == np.int8 and value.ndim > 1}
-    assert weights.keys() == {name.removesuffix("_scale") for name in found if name.endswith("weight_scale")}
+    variables = read_variables(tmp_path / "models" / "mine" / "model.bin")
+    weights = {name: value for name, value in variables.items() if value.dtype == np.int8 and value.ndim > 1}
+    assert weights.keys() == {name.removesuffix("_scale") for name in variables if name.endswith("weight_scale")}
     assert len(weights) >= 5
     assert not any(overflows(value) for value in weights.values())
     assert max(np.abs(value.astype(int)).max() for value in weights.values()) > 64
-    norms = {name: value.dtype.name for name, value in found.items() if name.endswith(("gamma", "beta"))}
+    norms = {name: value.dtype.name for name, value in variables.items() if name.endswith(("gamma", "beta"))}
     assert set(norms.values()) == {beside}
 
 

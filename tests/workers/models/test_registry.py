@@ -129,7 +129,7 @@ def test_a_broken_card_is_left_out_and_named_when_asked_for(tmp_path: Path, line
     make_echo_model(tmp_path, "good")
     path = make_echo_model(tmp_path, "bad") / "model.toml"
     lines = path.read_text().splitlines()
-    path.write_text("\n".join(damage if each.startswith(line) else each for each in lines))
+    path.write_text("\n".join(damage if text.startswith(line) else text for text in lines))
     assert [card.alias for card in list_cards(tmp_path)] == ["good"]
     with pytest.raises(ConfigurationError, match=says):
         load_card(tmp_path, "bad")

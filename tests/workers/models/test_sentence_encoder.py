@@ -23,9 +23,9 @@ def test_each_type_reads_back_as_float32(tmp_path: Path) -> None:
     header = read_header(path)
     assert list(header) == ["full", "half", "brain"]
     for stored in header.values():
-        found = read_tensor(path, stored)
-        assert (found.dtype, found.flags.writeable) == (np.float32, True)
-        np.testing.assert_array_equal(found, NUMBERS)
+        tensor = read_tensor(path, stored)
+        assert (tensor.dtype, tensor.flags.writeable) == (np.float32, True)
+        np.testing.assert_array_equal(tensor, NUMBERS)
 
 
 def test_a_scalar_and_an_empty_tensor_are_tensors(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_a_folder_is_made_private_with_those_above_it_that_are_missing(tmp_path:
     (there := tmp_path / "there").mkdir(mode=0o755)
     private_folder(there / "a" / "b")
     private_folder(there / "a" / "b")
-    assert [mode(each) for each in (there, there / "a", there / "a" / "b")] == [0o755, 0o700, 0o700]
+    assert [mode(path) for path in (there, there / "a", there / "a" / "b")] == [0o755, 0o700, 0o700]
 
 
 def test_a_home_that_a_command_makes_is_private_with_its_files(tmp_path: Path):
@@ -47,8 +47,8 @@ def test_a_home_that_a_command_makes_is_private_with_its_files(tmp_path: Path):
 def test_a_home_that_is_there_is_closed_with_all_that_is_in_it(tmp_path: Path):
     home, outside = tmp_path / "home", tmp_path / "outside"
     (home / "models" / "m").mkdir(parents=True, mode=0o755)
-    for each in (home, home / "models", home / "models" / "m"):
-        each.chmod(0o755)
+    for path in (home, home / "models", home / "models" / "m"):
+        path.chmod(0o755)
     outside.write_text("x")
     outside.chmod(0o644)
     (home / "link").symlink_to(outside)
@@ -61,9 +61,9 @@ def test_a_home_that_is_there_is_closed_with_all_that_is_in_it(tmp_path: Path):
     listening.bind(str(home / "redis.sock"))
     keep_private(home)
     listening.close()
-    closed = {str(each.relative_to(home)): mode(each) for each in home.rglob("*") if not each.is_symlink()}
+    closed = {str(path.relative_to(home)): mode(path) for path in home.rglob("*") if not path.is_symlink()}
     assert mode(home) == 0o700
-    assert {name: each & 0o077 for name, each in closed.items()} == dict.fromkeys(closed, 0)
+    assert {name: number & 0o077 for name, number in closed.items()} == dict.fromkeys(closed, 0)
     assert (closed["run"], closed["ledger.db"], closed["models"], mode(outside)) == (0o700, 0o600, 0o700, 0o644)
 
 
@@ -92,8 +92,8 @@ def test_a_ledger_in_a_file_is_its_owner_s_alone(tmp_path: Path, there: bool):
     migrate(ledger.engine)
     ledger.of(Quotas).put("a", 1, "ever")
     made = sorted(tmp_path.iterdir())
-    assert [each.name for each in made] == ["ledger.db", "ledger.db-shm", "ledger.db-wal"]
-    assert [mode(each) for each in made] == [0o600] * 3
+    assert [path.name for path in made] == ["ledger.db", "ledger.db-shm", "ledger.db-wal"]
+    assert [mode(path) for path in made] == [0o600] * 3
     ledger.close()
 
 
@@ -102,4 +102,4 @@ def test_files_and_models_are_made_private(tmp_path: Path):
     with staged_model(tmp_path / "home", "m") as folder:
         (folder / "x").touch()
     folders = [tmp_path / "files" / "a", tmp_path / "home", tmp_path / "home" / "models" / "m"]
-    assert [mode(each) for each in (*folders, tmp_path / "files" / "a" / "b")] == [0o700, 0o700, 0o700, 0o600]
+    assert [mode(path) for path in (*folders, tmp_path / "files" / "a" / "b")] == [0o700, 0o700, 0o700, 0o600]

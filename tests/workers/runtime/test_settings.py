@@ -115,7 +115,7 @@ BEYOND = [
     for kind in (Settings, *other_groups())
     for name, field in variables_of(kind).items()
     if "number" in allowed(field)
-    for text in (*(f"{value:.16g}" for each in field.metadata for value in _beyond(each)), "nan", "inf", "-inf", "some")
+    for text in (*(f"{value:.16g}" for item in field.metadata for value in _beyond(item)), "nan", "inf", "-inf", "some")
 ]
 
 
@@ -185,7 +185,7 @@ def test_where_webhooks_may_go():
         "HEADRACE_WEBHOOK_PORTS": "443,9443",
         "HEADRACE_WEBHOOK_HTTP": "loopback",
     }).reach  # fmt: skip
-    assert ([str(each) for each in named.networks], named.ports) == (["10.0.0.0/8", "fd12::/32"], {443, 9443})
+    assert ([str(network) for network in named.networks], named.ports) == (["10.0.0.0/8", "fd12::/32"], {443, 9443})
     assert named.http_loopback
 
 

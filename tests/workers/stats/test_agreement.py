@@ -37,10 +37,10 @@ def told(found: Estimate | Undefined) -> Estimate:
 
 @pytest.mark.parametrize(("scale", "value"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
 def test_alpha_is_krippendorffs(scale, value):
-    found = told(alpha(PUBLISHED, scale))
-    assert round(found.value, 3) == value
-    assert found.n == 11
-    assert found.interval.holds(found.value)
+    estimate = told(alpha(PUBLISHED, scale))
+    assert round(estimate.value, 3) == value
+    assert estimate.n == 11
+    assert estimate.interval.holds(estimate.value)
 
 
 @pytest.mark.parametrize("scale", ["nominal", "ordinal", "interval"])
@@ -63,15 +63,15 @@ def test_alpha_is_that_of_the_package_krippendorff_on_its_own_matrices(scale):
 
 def test_alpha_is_crowd_kits_on_its_own_example():
     """`crowdkit.metrics.data.alpha_krippendorff` of crowd-kit 1.4.2 documents 0.4444444444444444."""
-    found = told(alpha(np.array([[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]])))
-    assert found.value == pytest.approx(4 / 9)
+    estimate = told(alpha(np.array([[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]])))
+    assert estimate.value == pytest.approx(4 / 9)
 
 
 def test_kappa_and_its_error_are_those_of_the_books():
-    found = told(kappa(*pairs(TABLE)))
-    assert found.value == pytest.approx(0.4)
+    estimate = told(kappa(*pairs(TABLE)))
+    assert estimate.value == pytest.approx(0.4)
     # Ours is that of the logarithm of 1 − κ = 0.6.
-    error = math.log((1 - found.interval.low) / (1 - found.value)) / 2.0096  # t of 49
+    error = math.log((1 - estimate.interval.low) / (1 - estimate.value)) / 2.0096  # t of 49
     assert error * 0.6 == pytest.approx(fleiss_error(TABLE) * math.sqrt(50 / 49), rel=1e-3)
 
 
@@ -96,8 +96,8 @@ def test_kappa_is_scikit_learns(distance, weights):
     first = random.integers(1, 6, 300)
     second = np.clip(first + random.integers(-1, 3, 300), 1, 5)
     probability = random.choice([0.25, 1.0], 300)
-    found = told(kappa(first, second, distance, probability))
-    assert found.value == pytest.approx(
+    estimate = told(kappa(first, second, distance, probability))
+    assert estimate.value == pytest.approx(
         cohen_kappa_score(first, second, weights=weights, sample_weight=1 / probability)
     )
 

@@ -33,20 +33,20 @@ def test_many_items_are_a_paired_t():
     random = np.random.default_rng(1)
     a = random.random(150)
     b = np.clip(a + random.normal(0.05, 0.2, 150), 0, 1)
-    found, theirs = told(compare(a, b)), stats.ttest_rel(b, a)
+    comparison, theirs = told(compare(a, b)), stats.ttest_rel(b, a)
     interval = theirs.confidence_interval(0.95)
-    assert (found.interval.low, found.interval.high) == pytest.approx((interval.low, interval.high))
-    assert found.p == pytest.approx(theirs.pvalue)
-    assert (found.items, found.clusters, found.interval.method) == (150, 150, "clustered t")
+    assert (comparison.interval.low, comparison.interval.high) == pytest.approx((interval.low, interval.high))
+    assert comparison.p == pytest.approx(theirs.pvalue)
+    assert (comparison.items, comparison.clusters, comparison.interval.method) == (150, 150, "clustered t")
 
 
 def test_items_that_are_repeated_as_clusters_tell_nothing_new():
     from scipy import stats
 
     once = np.random.default_rng(2).random(50)
-    found = told(compare(np.zeros(200), np.repeat(once, 4), np.repeat(np.arange(50), 4)))
+    comparison = told(compare(np.zeros(200), np.repeat(once, 4), np.repeat(np.arange(50), 4)))
     theirs = stats.t.interval(0.95, 49, once.mean(), stats.sem(once))
-    assert (found.interval.low, found.interval.high) == pytest.approx(theirs)
+    assert (comparison.interval.low, comparison.interval.high) == pytest.approx(theirs)
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_items_that_are_repeated_as_clusters_tell_nothing_new():
     ],
 )
 def test_the_method_is_what_the_data_bear(arguments, method):
-    found = drawn(1, **arguments)
-    assert found.interval.method == method
-    assert found.interval.holds(found.difference)
-    assert found == drawn(1, **arguments)
+    comparison = drawn(1, **arguments)
+    assert comparison.interval.method == method
+    assert comparison.interval.holds(comparison.difference)
+    assert comparison == drawn(1, **arguments)
 
 
 @pytest.mark.integration

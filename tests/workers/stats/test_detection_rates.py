@@ -15,12 +15,12 @@ def told(found: Estimate | Undefined) -> Estimate:
 def test_rates_are_counts():
     flagged = np.array([True] * 10 + [False] * 90)
     harmful = np.array([True] * 8 + [False] * 2 + [True] * 4 + [False] * 86)
-    found = rates(flagged, harmful)
-    assert told(found.precision).value == 0.8
-    assert told(found.recall).value == pytest.approx(8 / 12)
-    assert told(found.f1).value == pytest.approx(16 / 22)
-    assert told(found.benign_false_positives).value == pytest.approx(2 / 88)
-    assert told(found.precision).n == 10
+    detection_rates = rates(flagged, harmful)
+    assert told(detection_rates.precision).value == 0.8
+    assert told(detection_rates.recall).value == pytest.approx(8 / 12)
+    assert told(detection_rates.f1).value == pytest.approx(16 / 22)
+    assert told(detection_rates.benign_false_positives).value == pytest.approx(2 / 88)
+    assert told(detection_rates.precision).n == 10
 
 
 @pytest.mark.parametrize(("hits", "rows"), [(0, 20), (3, 20), (20, 20), (120, 400)])
@@ -37,13 +37,13 @@ def test_intervals_are_scipys(hits, rows):
 def test_rare_rows_count_for_what_they_stand_for():
     flagged = np.array([True] * 10 + [False] * 10)
     harmful = np.array([True] * 8 + [False] * 2 + [True] * 1 + [False] * 9)
-    found = rates(flagged, harmful, np.where(flagged, 1.0, 0.1))
-    assert told(found.recall).value == pytest.approx(8 / 18)
-    assert told(found.f1).value == pytest.approx(16 / (16 + 2 + 10))
-    assert told(found.benign_false_positives).value == pytest.approx(2 / 92)
+    detection_rates = rates(flagged, harmful, np.where(flagged, 1.0, 0.1))
+    assert told(detection_rates.recall).value == pytest.approx(8 / 18)
+    assert told(detection_rates.f1).value == pytest.approx(16 / (16 + 2 + 10))
+    assert told(detection_rates.benign_false_positives).value == pytest.approx(2 / 92)
     even = rates(flagged, harmful)
-    assert told(found.recall).interval.width > told(even.recall).interval.width
-    assert "effective" in told(found.recall).interval.method
+    assert told(detection_rates.recall).interval.width > told(even.recall).interval.width
+    assert "effective" in told(detection_rates.recall).interval.method
 
 
 def test_repeated_rows_tell_nothing_new():
@@ -61,11 +61,11 @@ def test_repeated_rows_tell_nothing_new():
 
 
 def test_a_rate_of_nothing_is_a_reason():
-    found = rates(np.zeros(5, dtype=bool), np.zeros(5, dtype=bool))
-    assert isinstance(found.precision, Undefined)
-    assert isinstance(found.recall, Undefined)
-    assert isinstance(found.f1, Undefined)
-    assert told(found.benign_false_positives).value == 0.0
+    detection_rates = rates(np.zeros(5, dtype=bool), np.zeros(5, dtype=bool))
+    assert isinstance(detection_rates.precision, Undefined)
+    assert isinstance(detection_rates.recall, Undefined)
+    assert isinstance(detection_rates.f1, Undefined)
+    assert told(detection_rates.benign_false_positives).value == 0.0
     assert isinstance(share(np.array([], dtype=bool)), Undefined)
 
 
@@ -87,9 +87,11 @@ def test_intervals_hold_the_truth_of_uneven_samples(clustered):
         harmful = np.where(flagged, hard < 0.8, hard < 0.1)
         probability = np.where(flagged, 0.5, 0.1 if not clustered else 0.25)
         taken = (random.random(groups[-1] + 1)[groups]) < probability
-        found = rates(flagged[taken], harmful[taken], probability[taken], groups[taken])
+        detection_rates = rates(flagged[taken], harmful[taken], probability[taken], groups[taken])
         held += [
-            told(each).interval.holds(value)
-            for each, value in zip((found.precision, found.recall, found.f1), truth, strict=True)
+            told(item).interval.holds(value)
+            for item, value in zip(
+                (detection_rates.precision, detection_rates.recall, detection_rates.f1), truth, strict=True
+            )
         ]
     assert (held / sets >= 0.92).all(), held

@@ -71,12 +71,12 @@ def test_a_score_that_falls_is_not_followed():
 
 
 def test_chance_alone_makes_a_gap():
-    found = []
+    reliabilities = []
     for seed in range(200):
         _, true, correct = drawn(200, seed)
-        found.append(told(reliability(true, correct)))
-    assert np.mean([each.ece for each in found]) == pytest.approx(
-        np.mean([each.if_calibrated for each in found]), rel=0.1
+        reliabilities.append(told(reliability(true, correct)))
+    assert np.mean([item.ece for item in reliabilities]) == pytest.approx(
+        np.mean([item.if_calibrated for item in reliabilities]), rel=0.1
     )
 
 

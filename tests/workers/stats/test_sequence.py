@@ -77,7 +77,7 @@ def test_the_bound_is_no_smaller_than_any_error_that_is_not_refuted(strata: list
     wrong, audits = np.array([k for k, _ in strata]), np.array([k + n for k, n in strata])
     rates = (wrong + chance.exponential(3.0, (200, len(strata)))) / (audits + 3.0)
     rates = rates[(rates < 1).all(axis=1)]
-    k, n = (np.broadcast_to(each.astype(float), rates.shape) for each in (wrong, audits))
+    k, n = (np.broadcast_to(item.astype(float), rates.shape) for item in (wrong, audits))
     possible = log_value(rates, k, n, UPPER_BETS, UPPER_WEIGHTS).sum(axis=1) < -math.log(0.05)
     largest = (rates[possible] @ shares).max(initial=0.0)
     assert watched_upper(list(shares), list(wrong), list(audits), 0.05) >= largest - 1e-9

@@ -41,13 +41,13 @@ def cancel(
     hush_kafka()
     ledger = find_ledger(live=True)
     job_id = _id_of(job, tenant, ledger)
-    found = ledger.job(job_id) if ledger else None
-    state = _state(found) if found else None
-    if found and tenant not in (None, found.job.tenant):
+    view = ledger.job(job_id) if ledger else None
+    state = _state(view) if view else None
+    if view and tenant not in (None, view.job.tenant):
         state = "not_yours"
     if state in (None, "active"):
         with Producer.from_env() as producer:
-            producer.cancel(job_id, tenant=tenant or (found.job.tenant if found else None), reason=reason)
+            producer.cancel(job_id, tenant=tenant or (view.job.tenant if view else None), reason=reason)
         state = _outcome(ledger, job_id) if ledger else "asked"
     _tell(job_id, state, as_json)
     raise typer.Exit(0 if state in ("cancelled", "cancelled_ahead", "asked") else 1)
@@ -80,9 +80,9 @@ def _outcome(ledger: Ledger, job_id: str) -> str:
     """Return the state of the job once the cancellation has been processed; `asked` until then."""
     until = time.monotonic() + _WAIT_SECONDS
     while time.monotonic() < until:
-        found = ledger.job(job_id)
-        if found is not None and found.job.state != "active":
-            return _state(found)
+        view = ledger.job(job_id)
+        if view is not None and view.job.state != "active":
+            return _state(view)
         time.sleep(_POLL_SECONDS)
     return "asked"
 

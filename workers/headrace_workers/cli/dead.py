@@ -177,17 +177,17 @@ def replay(
     if ids:
         for letter_id in ids:
             # Also one that was replayed before: it is named, so it is meant.
-            found, lost = ledger.replay(DeadFilter(id=letter_id, replayed=True), 1)
-            if not found + lost:
+            number, lost = ledger.replay(DeadFilter(id=letter_id, replayed=True), 1)
+            if not number + lost:
                 say(f"{letter_id}: no dead letter of this id")
-            done, cut = done + found, cut + lost
+            done, cut = done + number, cut + lost
     else:
         # Skip jobs that die from now on: a job that fails at once would be replayed for ever.
         wanted = _filter(ledger, stage, tenant, category, since, until, now=now)
         while True:
-            found, cut = ledger.replay(wanted, _BATCH)
-            done += found
-            if not found:
+            number, cut = ledger.replay(wanted, _BATCH)
+            done += number
+            if not number:
                 break
     if as_json:
         put_json({"replayed": done, "truncated": cut})

@@ -48,12 +48,16 @@ def examine(checks: Sequence[Check], settings: Settings) -> Iterator[Finding]:
 
 def _findings_of(check: Check, settings: Settings) -> list[Finding]:
     try:
-        found = [Finding(check.what, each) if isinstance(each, str) else each for each in check.look(settings)]
+        findings = [Finding(check.what, item) if isinstance(item, str) else item for item in check.look(settings)]
     except _NotLookedAt:
         return []
     except HeadraceError as error:
-        found = [Finding(check.what, str(error))]
-    return found if any(each.wrong and each.what == check.what for each in found) else [Finding(check.what), *found]
+        findings = [Finding(check.what, str(error))]
+    return (
+        findings
+        if any(finding.wrong and finding.what == check.what for finding in findings)
+        else [Finding(check.what), *findings]
+    )
 
 
 @contextmanager
@@ -111,9 +115,9 @@ def _redis(settings: Settings) -> list[str]:
 def _reported(settings: Settings) -> list[Finding]:
     """Return what the ledger knows of bridges and of other processes, under the name of each."""
     with _open_ledger(settings) as ledger:
-        found = ledger.overview()
-    findings = [Finding(_BRIDGES, line) for line in trouble_lines((), found.held, found.set_aside)]
-    for incident in found.incidents:
+        overview = ledger.overview()
+    findings = [Finding(_BRIDGES, line) for line in trouble_lines((), overview.held, overview.set_aside)]
+    for incident in overview.incidents:
         what, line = _reporter(incident), incident_words(incident)
         if not incident.subject.startswith(_PROGRAM):  # else it is the name of the finding
             line = f"{incident.subject}: {line}"

@@ -31,11 +31,11 @@ def parse_duration(text: str) -> timedelta:
 
 def parse_life(text: str, option: str, *, none: bool = False) -> timedelta:
     """Return a lifetime of at most a century. Raise ConfigurationError otherwise, and for zero except with `none`."""
-    found = parse_duration(text)
-    if found > _CENTURY or not (found or none):
+    duration = parse_duration(text)
+    if duration > _CENTURY or not (duration or none):
         least = "0 or more" if none else "more than 0"
         raise ConfigurationError(f"{option} is {text!r}; it must be {least} and at most {_CENTURY.days}d")
-    return found
+    return duration
 
 
 def parse_time(text: str, now: datetime) -> datetime:

@@ -232,8 +232,8 @@ def histogram(
     low = -most if len(kinds) > 1 else 0.0
     plot = _Plot(x, Axis("share of each", low, most, lambda value: percent(abs(value))))
     parts = plot.frame()
-    for colour, sign, (name, values), each in zip(COLOURS, (1, -1), kinds, shares, strict=False):
-        for number, share in enumerate(each):
+    for colour, sign, (name, values), group in zip(COLOURS, (1, -1), kinds, shares, strict=False):
+        for number, share in enumerate(group):
             if share:
                 start = x.low + number * width
                 left, right = plot.across_at(start), plot.across_at(start + width)

@@ -206,7 +206,7 @@ def _shown(event: Result) -> str:
 
 def decided(decisions: Decisions) -> list[str]:
     """Return the answers to questions, a line each, by their names or numbers."""
-    return [f"{each.name or number}: {_decided(each)}" for number, each in enumerate(decisions.answers, 1)]
+    return [f"{answer.name or number}: {_decided(answer)}" for number, answer in enumerate(decisions.answers, 1)]
 
 
 def _decided(answer: DecisionAnswer) -> str:

@@ -20,9 +20,9 @@ _DIGITS = 18  # of a number that a database takes
 
 def list_events(limit: int, as_json: bool) -> None:
     """List the events that Kafka refused, oldest first."""
-    found = [SetAsideEvent.of(event) for event in need_ledger().aside(limit + 1)]
+    events = [SetAsideEvent.of(event) for event in need_ledger().aside(limit + 1)]
     put_list(
-        found, _COLUMNS, "Kafka refused no event", as_json=as_json, limit=limit, which="oldest",
+        events, _COLUMNS, "Kafka refused no event", as_json=as_json, limit=limit, which="oldest",
         right=("id", "bytes", "behind"), whole=("id", "job"),
     )  # fmt: skip
 
@@ -57,17 +57,17 @@ def drop(
     if not ids:
         raise ConfigurationError("give the ids of events, as `headrace dead list --events` shows them")
     wanted, ledger = _numbers(ids), need_ledger()
-    found = ledger.aside(len(wanted), ids=wanted)
-    for event in found:
+    asides = ledger.aside(len(wanted), ids=wanted)
+    for event in asides:
         behind = f"; {event.behind:,} later events of it go on" if event.behind else ""
         say(
             f"{event.id}: {event.event_type} of {event.key or 'no job'}, {event.size:,} bytes, on {event.topic}{behind}"
         )
-    _tell_unknown(wanted, {event.id for event in found})
-    if found and not yes:
+    _tell_unknown(wanted, {event.id for event in asides})
+    if asides and not yes:
         say("readers of the topic will never see this; the ledger keeps the job and its end")
-        be_sure(f"Drop {'it' if len(found) == 1 else f'these {len(found)}'} for good?", "nothing was dropped")
-    done = ledger.drop_outbox([event.id for event in found])
+        be_sure(f"Drop {'it' if len(asides) == 1 else f'these {len(asides)}'} for good?", "nothing was dropped")
+    done = ledger.drop_outbox([event.id for event in asides])
     if as_json:
         put_json({"dropped": done})
     say(f"{done} dropped")

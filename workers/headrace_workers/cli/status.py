@@ -81,12 +81,12 @@ def status(
 
 def _print(ledger: "Ledger", job_id: str | None, tenant: str | None, as_json: bool) -> None:
     if job_id is None:
-        stack, found, parts = running(), ledger.overview(), _parts(ledger)
-        served = _served(found)
+        stack, overview, parts = running(), ledger.overview(), _parts(ledger)
+        served = _served(overview)
         if as_json:
-            put_json(overview_dict(found, stack, served, local(), parts))
+            put_json(overview_dict(overview, stack, served, local(), parts))
         else:
-            console(data=True).print(draw_overview(found, stack, served, local(), parts))
+            console(data=True).print(draw_overview(overview, stack, served, local(), parts))
         return
     job = _details(ledger, job_id, tenant)
     if as_json:
@@ -118,8 +118,8 @@ def _watch(ledger: "Ledger", job_id: str | None, tenant: str | None) -> None:
     def draw() -> "Group":
         if job_id is not None:
             return draw_job(_details(ledger, job_id, tenant))
-        found = ledger.overview()
-        return draw_overview(found, running(), _served(found), local(), _parts(ledger))
+        overview = ledger.overview()
+        return draw_overview(overview, running(), _served(overview), local(), _parts(ledger))
 
     with Live(draw(), console=console(data=True), auto_refresh=False) as live:
         while True:

@@ -64,10 +64,10 @@ class LedgerJobs:
 
     def ended(self, job_ids: Collection[str]) -> list[Receipt]:
         """Return the ends of the jobs that have ended."""
-        found: list[Receipt] = []
+        receipts: list[Receipt] = []
         for chunk in _chunks(job_ids):
-            found += [Receipt.decode(kind, value) for kind, value in self._ledger.terminals(chunk).values()]
-        return found
+            receipts += [Receipt.decode(kind, value) for kind, value in self._ledger.terminals(chunk).values()]
+        return receipts
 
     def refused(self, job_ids: Collection[str], since_ms: int) -> list[Receipt]:
         """Return the dead letters of the jobs that were refused at admission since then, the newest of each job."""
@@ -186,14 +186,14 @@ class Waiting:
 
     def _ask(self, jobs: Jobs | None, *, again: bool) -> list[Receipt]:
         """Return ends that Kafka did not bring. With `again`, send jobs again that the ledger does not know."""
-        found: list[Receipt] = []
+        receipts: list[Receipt] = []
         if jobs is None:
-            return found
+            return receipts
         try:
-            found += self._sort_out(jobs)
+            receipts += self._sort_out(jobs)
             for receipt in jobs.ended(set(self.open) - self._unconfirmed - self._taken):
                 if entry := self._close(receipt.job_id):
-                    found.append(replace(receipt, line=entry.line))
+                    receipts.append(replace(receipt, line=entry.line))
             if again:
                 self._tell_unknown()
                 self._send_again()
@@ -201,7 +201,7 @@ class Waiting:
                     self._look(job_id for job_id in self.open if job_id not in self._unconfirmed)
         except Unavailable as error:
             say(f"waiting: {error}")
-        return found
+        return receipts
 
     def _sort_out(self, jobs: Jobs) -> list[Receipt]:
         # Refusals first: the ledger may know the job, and have refused ours for saying something else under its key.

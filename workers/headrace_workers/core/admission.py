@@ -274,7 +274,7 @@ class NamedResources:
         for check, exists in zip(self._checks, self._exists, strict=True):
             if new := named_by(check, jobs) - exists.keys():
                 missing = check.unknown(sorted(new))
-                exists.update((each, each not in missing) for each in new)
+                exists.update((row, row not in missing) for row in new)
 
     def check(self, resolved: ResolvedJob) -> None:
         """Raise the error of a job that was looked up, and names what does not exist."""

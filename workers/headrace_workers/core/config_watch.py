@@ -39,7 +39,7 @@ class _Standings:
             known = [noted for key, noted in self._found.items() if key != mine]
             self._found[mine] = standing, files, seen
         return any(
-            (each.path, each.refused, when) == (standing.path, standing.refused, seen) for each, _, when in known
+            (item.path, item.refused, when) == (standing.path, standing.refused, seen) for item, _, when in known
         )
 
     def all(self) -> list[Standing]:

@@ -201,7 +201,7 @@ def allowed(field: FieldInfo) -> str:
     if choices:
         return ", ".join(choices)
     noun = {int: "a whole number", float: "a number"}.get(next(iter(kinds)), "")
-    bounds = {name: value for each in field.metadata for name, value in _bounds(each)}
+    bounds = {name: value for item in field.metadata for name, value in _bounds(item)}
     low, high = bounds.get("ge"), bounds.get("le")
     if low is not None and high is not None:
         return f"{noun} from {low:,} to {high:,}"
@@ -217,7 +217,7 @@ def _kinds(annotation: Any) -> list[Any]:
     """Return the types of an annotation but for None."""
     if get_origin(annotation) not in (Union, UnionType):
         return [annotation]
-    return [each for each in get_args(annotation) if each is not type(None)]
+    return [name for name in get_args(annotation) if name is not type(None)]
 
 
 def _choices(kind: Any) -> tuple[Any, ...]:

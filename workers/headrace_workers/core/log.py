@@ -131,8 +131,8 @@ def _lines_of(error: traceback.TracebackException) -> Iterator[str]:
     for entry in error.stack.format():
         yield from map(_printable, entry.splitlines())
     yield _printable("".join(error.format_exception_only()).rstrip("\n"))
-    for each in error.exceptions or ():
-        yield from _lines_of(each)
+    for exception in error.exceptions or ():
+        yield from _lines_of(exception)
 
 
 class Seldom(logging.Filter):

@@ -14,8 +14,8 @@ def private_folder(folder: Path) -> None:
     missing = [folder, *folder.parents]
     while missing and missing[-1].is_dir():
         missing.pop()
-    for each in reversed(missing):
-        each.mkdir(mode=0o700, exist_ok=True)
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def opened_privately(path: str, flags: int) -> int:
@@ -61,8 +61,8 @@ def _close(folder: Path, *, always: bool = False) -> None:
         close_file(folder)
         if not (open_ or always):
             return
-        for each in os.scandir(folder):
-            if each.is_dir(follow_symlinks=False):
-                _close(Path(each.path))
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False):
+                _close(Path(entry.path))
             else:
-                close_file(Path(each.path))
+                close_file(Path(entry.path))

@@ -174,9 +174,9 @@ class Files:
     def put(self, new: NewFile, bounds: FileBounds = NO_BOUNDS) -> Row[Any]:
         """Write down a file whose objects are stored; its row."""
         self._rows.add(new, bounds)
-        found = self._rows.file(new.id)
-        assert found is not None  # noqa: S101 - it has just been written
-        return found
+        row = self._rows.file(new.id)
+        assert row is not None  # noqa: S101 - it has just been written
+        return row
 
     def piece(self, chunks: Iterable[bytes], *, tenant: str, of: str) -> Piece:
         """Store a part of something that is to become a file."""

@@ -96,10 +96,10 @@ class Uploads:
                 raise NotPending(f"the upload {upload.id} is {now.state}") from None
             if now.completion != _digest(part_ids, md5):
                 raise NotPending(f"the upload {upload.id} is completed, with other parts or another md5") from None
-            found = self._rows.file(now.file_id)
-            if found is None:
+            row = self._rows.file(now.file_id)
+            if row is None:
                 raise NotPending(f"the upload {upload.id} is completed, and its file was deleted since") from None
-            return found
+            return row
 
     def _complete(
         self,
@@ -111,11 +111,11 @@ class Uploads:
     ) -> Row[Any]:
         self._pending(upload)
         there = self._rows.parts(upload.id)
-        if unknown := [each for each in part_ids if each not in there]:
+        if unknown := [part_id for part_id in part_ids if part_id not in there]:
             raise WrongUpload(f"part_ids: {unknown[0]!r} is no part of this upload", "part_ids")
         if len(set(part_ids)) < len(part_ids):
             raise WrongUpload("part_ids: a part comes twice", "part_ids")
-        pieces = tuple(there[each] for each in part_ids)
+        pieces = tuple(there[part_id] for part_id in part_ids)
         size = sum(piece.size for piece in pieces)
         if size != upload.size:
             raise WrongUpload(f"the parts have {size:,} bytes together, and {upload.size:,} were announced", "part_ids")
@@ -130,9 +130,9 @@ class Uploads:
         if not self._rows.complete_upload(upload.id, new, part_ids, _digest(part_ids, md5)):
             raise NotPending(f"the upload {upload.id} was ended meanwhile")
         self._clear(upload.id)
-        found = self._rows.file(new.id)
-        assert found is not None  # noqa: S101 - it has just been written
-        return found
+        row = self._rows.file(new.id)
+        assert row is not None  # noqa: S101 - it has just been written
+        return row
 
     def cancel(self, upload: Row[Any]) -> None:
         """Let go of what came. NotPending."""

@@ -354,12 +354,12 @@ class Admission:
         keyed, free = [letter for letter in letters if letter.keyed], [letter for letter in letters if not letter.keyed]
         should_retry = False if free else None
         job_id = letters[0].request.job_id if len(letters) == 1 else None
-        found = self._publish.put(_Sent(free, began)) if free and self._durable else None
+        future = self._publish.put(_Sent(free, began)) if free and self._durable else None
         try:
             await self._sink.publish([letter.record for letter in letters])
         except Refusal as error:
             # A key keeps its content for as long as Kafka may have the job.
-            await self._withdraw(letters if error.should_retry is None else free, found)
+            await self._withdraw(letters if error.should_retry is None else free, future)
             if error.should_retry is None:
                 if paid:
                     await self._quotas.release([letter.request for letter in letters])
@@ -375,8 +375,8 @@ class Admission:
             await self._taken_in([letter.request.job_id for letter in letters], should_retry, job_id)
             return
         try:
-            if found is not None:
-                await self._publish.answer(found)
+            if future is not None:
+                await self._publish.answer(future)
             if keyed:
                 await self._publish.ask(_Sent(keyed, began))
         except LedgerOutage as error:

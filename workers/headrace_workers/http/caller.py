@@ -93,18 +93,18 @@ def needs(scope: Scope) -> Any:
 
 async def caller_of(request: Request, key: str | None, scope: Scope) -> Caller:
     """Return the caller behind a key and count the request. Raise as `admit`, and 429 if the tenant asks too often."""
-    found = await admit(request, key, scope)
-    await request.app.state.services.rates.take(found.tenant, 1)
-    return found
+    caller = await admit(request, key, scope)
+    await request.app.state.services.rates.take(caller.tenant, 1)
+    return caller
 
 
 async def admit(request: Request, key: str | None, scope: Scope) -> Caller:
     """Return the caller behind a key. Raise 401 if it is not valid, 403 if it lacks the scope."""
-    found: Caller = await request.app.state.services.keyring.caller(request, key)
+    caller: Caller = await request.app.state.services.keyring.caller(request, key)
     visit = request.scope["headrace"]
-    visit.tenant, visit.key_id = found.tenant, found.key_id
-    found.need(scope)
-    return found
+    visit.tenant, visit.key_id = caller.tenant, caller.key_id
+    caller.need(scope)
+    return caller
 
 
 def check_named(caller: Caller, jobs: Iterable[Job]) -> None:

@@ -69,10 +69,10 @@ class TenantSlots:
         return slots
 
     def _of(self, tenant: str) -> asyncio.Semaphore:
-        found = self._tenants.get(tenant)
-        if found is None:
-            found = self._tenants[tenant] = asyncio.Semaphore(self._most)
-        return found
+        semaphore = self._tenants.get(tenant)
+        if semaphore is None:
+            semaphore = self._tenants[tenant] = asyncio.Semaphore(self._most)
+        return semaphore
 
 
 @dataclass(slots=True)

@@ -139,9 +139,9 @@ class Metrics:
 
     def count_admitted(self, kind: str) -> None:
         """Count a job that was admitted."""
-        if (found := self._kinds.get(kind)) is None:
-            found = self._kinds[kind] = self._jobs.labels(kind)
-        found.inc()
+        if (counter := self._kinds.get(kind)) is None:
+            counter = self._kinds[kind] = self._jobs.labels(kind)
+        counter.inc()
 
     def text(self, *, waiting: int, up: dict[str, bool]) -> bytes:
         """Return all metrics as text."""

@@ -30,10 +30,10 @@ def in_origin_form(request: h11.Request) -> h11.Request:
     """Return a request for a whole URL, as clients send it to proxies, as a request for its host and path (RFC 9112,
     3.2.2).
     """
-    found = _ABSOLUTE.fullmatch(request.target)
-    if found is None:
+    match = _ABSOLUTE.fullmatch(request.target)
+    if match is None:
         return request
-    host, path = found.groups()
+    host, path = match.groups()
     others = [(name, value) for name, value in request.headers if name != b"host"]
     return h11.Request(
         method=request.method,

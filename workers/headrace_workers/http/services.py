@@ -146,8 +146,8 @@ class Services:
         await asyncio.gather(*(self._cancel_abandoned.ask(Cancellation(job_id, tenant, reason)) for job_id in job_ids))
 
     def _look_up(self, job_ids: list[str]) -> list[Standing | None]:
-        found = self.ledger.standings(list(dict.fromkeys(job_ids)))
-        return [found.get(job_id) for job_id in job_ids]
+        standings = self.ledger.standings(list(dict.fromkeys(job_ids)))
+        return [standings.get(job_id) for job_id in job_ids]
 
     def _cancel_all(self, cancellations: list[Cancellation]) -> list[CancelOutcome]:
         outcomes = self.ledger.cancel_all(cancellations)

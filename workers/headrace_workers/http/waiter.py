@@ -150,7 +150,7 @@ class Waiter:
             for job_id, future in futures.items():
                 of(self._jobs[job_id]).remove(future)
                 self._forget(job_id)
-        return {job_id: each.result() for job_id, each in futures.items() if each.done() and not each.cancelled()}
+        return {job_id: item.result() for job_id, item in futures.items() if item.done() and not item.cancelled()}
 
     async def turn(self, seconds: float = REST) -> None:
         """Wait until something may have changed: for who looks himself, such as a stream of events."""

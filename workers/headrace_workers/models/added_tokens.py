@@ -120,8 +120,8 @@ def _without_marks(value: Any, found: list[CallerText]) -> Any:
         found.append(value)
         return _revealed(value)
     if isinstance(value, dict):
-        return {_without_marks(name, found): _without_marks(each, found) for name, each in value.items()}
-    return [_without_marks(each, found) for each in value] if isinstance(value, (list, tuple)) else value
+        return {_without_marks(name, found): _without_marks(item, found) for name, item in value.items()}
+    return [_without_marks(item, found) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 class AddedTokens:
@@ -130,13 +130,13 @@ class AddedTokens:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._added = added = _added(tokenizer)
-        texts = [each.content for each in added]
+        texts = [token.content for token in added]
         self._heads = sorted({text[:_HEAD] for text in texts})
         self._longest = max(map(len, texts), default=0)
         self._tails = {text[:length] for text in texts for length in range(1, len(text))}
         self._ends = {text[length:] for text in texts for length in range(1, len(text))}
         # The text alone does not show what a normalized form of it contains.
-        self._in_other_forms = tokenizer.normalizer is not None and any(each.normalized for each in added)
+        self._in_other_forms = tokenizer.normalizer is not None and any(token.normalized for token in added)
 
     @cached_property
     def plain(self) -> Tokenizer:
@@ -179,9 +179,11 @@ class AddedTokens:
 
     def _find(self, text: str) -> list[tuple[int, int, int]]:
         """Return start, end and place in the list of each added token in the text."""
-        found = self._detector.encode(text, add_special_tokens=False)
+        encoding = self._detector.encode(text, add_special_tokens=False)
         return [
-            (start, end, number - 1) for number, (start, end) in zip(found.ids, found.offsets, strict=True) if number
+            (start, end, number - 1)
+            for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
+            if number
         ]
 
     def _holds(self, text: str) -> bool:
@@ -217,11 +219,11 @@ def cut(text: str, length: int) -> str:
 def _added(tokenizer: Tokenizer) -> list[AddedToken]:
     """Return all but the blank ones, in order of their ids."""
     all_of_them = tokenizer.get_added_tokens_decoder()
-    return [each for _, each in sorted(all_of_them.items()) if each.content.strip(_BLANKS)]
+    return [token for _, token in sorted(all_of_them.items()) if token.content.strip(_BLANKS)]
 
 
 def _names(tokenizer: Tokenizer) -> dict[str, str]:
-    return {each.content: name_of(index) for index, each in enumerate(_added(tokenizer))}
+    return {token.content: name_of(index) for index, token in enumerate(_added(tokenizer))}
 
 
 def _rename(model: dict[str, Any], names: Mapping[str, str]) -> None:
@@ -248,7 +250,7 @@ def _as_caller_text(value: Any, hide: Callable[[str], str]) -> Any:
         hidden._hide = hide
         return hidden
     if isinstance(value, (list, tuple)):
-        return type(value)(_as_caller_text(each, hide) for each in value)
+        return type(value)(_as_caller_text(item, hide) for item in value)
     return value
 
 
@@ -262,4 +264,4 @@ def _revealed(text: str) -> str:
 
 
 def _reveal(found: re.Match[str]) -> str:
-    return bytes(ord(each) - _BYTES for each in found[1]).decode() if found[1] else ""
+    return bytes(ord(item) - _BYTES for item in found[1]).decode() if found[1] else ""

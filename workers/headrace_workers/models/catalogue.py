@@ -53,12 +53,12 @@ class SecretReference:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the reference in a text. Raise ValueError, which does not quote the text: it may be the key itself."""
-        found = _REFERENCE.fullmatch(text)
-        if found is None:
+        match = _REFERENCE.fullmatch(text)
+        if match is None:
             raise ValueError(
                 "must say where the key is, as env:VARIABLE or file:/absolute/path; a key itself has no place here"
             )
-        return cls("env", found[2]) if found[1] else cls("file", found[4])
+        return cls("env", match[2]) if match[1] else cls("file", match[4])
 
     def read(self) -> str:
         """Return the secret as it is now. Raise ConfigurationError where it is missing or empty."""

@@ -246,7 +246,7 @@ def gguf_parts(path: Path) -> list[Path]:
     if named is None:
         return [path]
     begin, number, count = named[1], int(named[2]), int(named[3])
-    parts = [path.with_name(f"{begin}-{each:05}-of-{count:05}.gguf") for each in range(1, count + 1)]
+    parts = [path.with_name(f"{begin}-{place:05}-of-{count:05}.gguf") for place in range(1, count + 1)]
     if number != 1:
         raise ConfigurationError(f"{path.name} is a part of a model: give the first one, {parts[0].name}")
     if missing := [part.name for part in parts if not part.is_file()]:

@@ -191,7 +191,7 @@ def card_fields(card: ModelCard) -> dict[str, object]:
 def remote_card(alias: str, entry: CatalogueModel) -> ModelCard:
     """Return the card of a model of the catalogue. Raise ConfigurationError for an engine that is not installed."""
     if entry.engine not in (known := engines("generator")) or not known[entry.engine].remote:
-        remote = ", ".join(name for name, each in known.items() if each.remote) or "none"
+        remote = ", ".join(name for name, engine in known.items() if engine.remote) or "none"
         raise ConfigurationError(f"{CATALOGUE_FILE}: engine {entry.engine!r} of {alias} is not one of {remote}")
     return ModelCard(
         alias=alias,
@@ -367,13 +367,13 @@ def template_knows_tools(folder: Path, _card: ModelCard) -> bool:
 def readable_catalogue(home: Path, before: Catalogue = _NO_CATALOGUE) -> Catalogue:
     """Return the catalogue; where it is broken, the one `before` it, and log why."""
     try:
-        found = read_catalogue(home)
-        for alias, entry in found.models.items():
+        catalogue = read_catalogue(home)
+        for alias, entry in catalogue.models.items():
             remote_card(alias, entry)
     except ConfigurationError as error:
         log("models", logging.WARNING, Action.MODEL_LEFT_OUT, f"the catalogue was left as it was: {error}")
         return before
-    return found
+    return catalogue
 
 
 def _folders(home: Path) -> Iterator[Path]:

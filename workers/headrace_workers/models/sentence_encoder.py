@@ -109,7 +109,7 @@ def tensor_shapes(shape: BertShape) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {
         f"embeddings.{name}.weight": (count, shape.hidden) for name, count in rows.items()
     }
-    found |= {f"embeddings.LayerNorm.{each}": (shape.hidden,) for each in ("weight", "bias")}
+    found |= {f"embeddings.LayerNorm.{name}": (shape.hidden,) for name in ("weight", "bias")}
     outputs = {_UP: shape.inner}
     inputs = {_DOWN: shape.inner}
     for index in range(shape.layers):
@@ -163,9 +163,9 @@ def _fill_layer(layer: Any, prefix: str, tensor: "Tensors") -> None:
     import numpy as np
 
     attention, ffn = layer.self_attention, layer.ffn
-    for each in ("weight", "bias"):
-        stacked = np.concatenate([tensor(f"{prefix}{part}.{each}") for part in (_QUERY, _KEY, _VALUE)])
-        setattr(attention.linear[0], each, stacked)
+    for name in ("weight", "bias"):
+        stacked = np.concatenate([tensor(f"{prefix}{part}.{name}") for part in (_QUERY, _KEY, _VALUE)])
+        setattr(attention.linear[0], name, stacked)
     for linear, part in ((attention.linear[1], _OUTPUT), (ffn.linear_0, _UP), (ffn.linear_1, _DOWN)):
         linear.weight, linear.bias = tensor(f"{prefix}{part}.weight"), tensor(f"{prefix}{part}.bias")
     _fill_norm(attention.layer_norm, f"{prefix}{_OUTPUT_NORM}", tensor)

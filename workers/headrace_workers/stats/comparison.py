@@ -178,7 +178,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.minimum(1.0, np.maximum.accumulate(np.asarray(p_values, dtype=np.float64)[order] * factors))
     back = np.empty(len(p_values))
     back[order] = adjusted
-    return [float(each) for each in back]
+    return [float(item) for item in back]
 
 
 def _interval(difference: Floats, groups: Clusters, span: float, level: float) -> tuple[Interval, float]:
@@ -260,7 +260,9 @@ def verdicts(
     """
     named = [("A", "B")] * len(comparisons) if names is None else names
     adjusted = holm([comparison.p for comparison in comparisons])
-    return [_verdict(each, p, margin, *pair) for each, p, pair in zip(comparisons, adjusted, named, strict=True)]
+    return [
+        _verdict(comparison, p, margin, *pair) for comparison, p, pair in zip(comparisons, adjusted, named, strict=True)
+    ]
 
 
 def _verdict(of: Comparison, p: float, margin: float, a: str, b: str) -> Verdict:

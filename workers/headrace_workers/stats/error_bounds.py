@@ -73,7 +73,7 @@ def _largest(
     """Return the largest Σ share × rate with Σ log value ≤ log 1/α: the least dual over prices, in a search that
     narrows.
     """
-    share, k, n = (np.asarray(each, dtype=np.float64) for each in (shares, wrong, audits))
+    share, k, n = (np.asarray(group, dtype=np.float64) for group in (shares, wrong, audits))
     best, low, high = float(share.sum()), -45.0, 5.0
     for _ in range(_ROUNDS):
         prices = np.exp(np.linspace(low, high, _POINTS))

@@ -69,9 +69,9 @@ def conservative(
     of_cluster = clusters.sums(weights)
     heaviest = float(of_cluster.sum() / of_cluster.max())
     n = max(1.0, min(heaviest, effective_rows(part, weights, clusters, level)))
-    found = clopper_pearson(mean, n, level)
+    interval = clopper_pearson(mean, n, level)
     return low + size * mean, Interval(
-        low + size * found.low, low + size * found.high, level, "people alone, Clopper–Pearson"
+        low + size * interval.low, low + size * interval.high, level, "people alone, Clopper–Pearson"
     )
 
 

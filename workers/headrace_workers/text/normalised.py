@@ -88,17 +88,17 @@ def without_courtesies(text: str) -> str:
         return text
     rest, opens = text, True
     while True:
-        if found := _ADDRESSED.fullmatch(rest):
+        if match := _ADDRESSED.fullmatch(rest):
             opens = True
-        elif found := _GREETING.fullmatch(rest):
-            opens = bool(found["ends"]) and found["rest"].count(" ") > 1 and found["rest"][0].islower()
-        elif found := _ASIDE.fullmatch(rest):
+        elif match := _GREETING.fullmatch(rest):
+            opens = bool(match["ends"]) and match["rest"].count(" ") > 1 and match["rest"][0].islower()
+        elif match := _ASIDE.fullmatch(rest):
             opens = False
-        elif found := _FILLER.fullmatch(rest):
-            opens = rest.lower().startswith(("please", "pls", "plz", "kindly")) and _goes_on(found["rest"])
+        elif match := _FILLER.fullmatch(rest):
+            opens = rest.lower().startswith(("please", "pls", "plz", "kindly")) and _goes_on(match["rest"])
         else:
             break
-        rest = found["rest"]
+        rest = match["rest"]
     if opens or _opens(rest):
         text = rest
     text = _ASKED.sub(r"\1", _INSIDE.sub(" ", text))

@@ -39,7 +39,7 @@ class Needs(AdmissionCheck):
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:
         self.asked.append(named)
-        return [each for each in named if each[1] != "there"]
+        return [row for row in named if row[1] != "there"]
 
     def missing(self, named: Named) -> InvalidRecord:
         return UnknownResource(f"there is no {named[1]}")

@@ -89,7 +89,7 @@ class Deployment:
 
     def report(self, started: Started, outcome: Any) -> list[KnownCost]:
         """Say what the calls of a group cost whose claim was lost, as its worker does; the costs that were learnt."""
-        paid = {each.job_id: each.paid for each in self.settled(started, outcome) if each.paid is not None}
+        paid = {row.job_id: row.paid for row in self.settled(started, outcome) if row.paid is not None}
         return self.ledger.learn_costs(started.claim_id, paid)
 
     def to_the_end(self) -> None:
@@ -125,7 +125,7 @@ def usual(started: Started, task: Task, *, read: int = 7, written: int = 3) -> O
 
 def books(ledger: Ledger, tenant: str = "a") -> tuple[int, int]:
     """What is spent and what is reserved, of the budget without an end."""
-    (budget,) = [each for each in ledger.of(Quotas).find([tenant], unit="money") if each.period == "ever"]
+    (budget,) = [quota for quota in ledger.of(Quotas).find([tenant], unit="money") if quota.period == "ever"]
     return budget.used, budget.reserved
 
 

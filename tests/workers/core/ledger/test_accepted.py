@@ -89,7 +89,7 @@ def test_a_job_that_was_refused_has_a_new_chance(ledger: Ledger):
 def test_a_look_tells_how_those_stand_that_have_ended_and_are_wanted_whole(ledger: Ledger, job: Callable[..., NewJob]):
     over, other, goes_on = job(), job(), job()
     ledger.ingest([over, other, goes_on])
-    ledger.cancel_all([Cancellation(each.id, each.tenant, "no need") for each in (over, other)])
+    ledger.cancel_all([Cancellation(new_job.id, new_job.tenant, "no need") for new_job in (over, other)])
     refused = str(uuid4())
     ledger.confirm_admission([wish(refused)])
     refuse(ledger, refused)

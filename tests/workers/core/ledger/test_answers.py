@@ -55,7 +55,7 @@ def test_an_answer_is_found_by_its_key_and_its_id_while_it_lives(ledger):
     entry(ledger, 5, state="dead")
     keys = [f"key {number}" for number in range(1, 6)]
     found = ledger.of(Answers).exact(keys)
-    assert {key: (each.id, each.asked_at, each.question) for key, each in found.items()} == {
+    assert {key: (item.id, item.asked_at, item.question) for key, item in found.items()} == {
         "key 1": (1, 100, "q1"), "key 2": (2, 50, None),
     }  # fmt: skip
     assert [set(ledger.of(Answers).exact([key])) for key in keys] == [{"key 1"}, {"key 2"}, set(), set(), set()]
@@ -163,13 +163,13 @@ def test_what_changed_is_found_from_a_mark_on(ledger):
     with writing(ledger.engine) as tx:
         Admit(s, b"{}", 1.0, 60_000).write(tx)
     found = ledger.of(Answers).changed(BEFORE_ALL, 9)
-    assert [(each.scope, each.making) for each in found] == [("s", False), ("t", True), ("u", True), ("s", False)]
+    assert [(item.scope, item.making) for item in found] == [("s", False), ("t", True), ("u", True), ("s", False)]
     first, _, third, last = found
     assert (first.entry_id, first.question, first.vector) == (s, "of s", b"v")
-    assert [each.mark.number for each in ledger.of(Answers).lately(0, ["s", "u"], 9)] == [4, 3, 1]
-    assert [each.mark.number for each in ledger.of(Answers).lately(1, ["s", "u"], 1)] == [4]
-    assert [each.mark.number for each in ledger.of(Answers).lately(2, ["t"], 9)] == []
-    assert [(each.entry_id, each.making) for each in ledger.of(Answers).lately(0, ["t"], 9)] == [(t, True)]
+    assert [row.mark.number for row in ledger.of(Answers).lately(0, ["s", "u"], 9)] == [4, 3, 1]
+    assert [row.mark.number for row in ledger.of(Answers).lately(1, ["s", "u"], 1)] == [4]
+    assert [row.mark.number for row in ledger.of(Answers).lately(2, ["t"], 9)] == []
+    assert [(row.entry_id, row.making) for row in ledger.of(Answers).lately(0, ["t"], 9)] == [(t, True)]
     assert ledger.of(Answers).mark(Position(2**60, 0)) == last.mark
     assert ledger.of(Answers).mark(third.position) == third.mark
     assert ledger.of(Answers).mark(BEFORE_ALL) is None
@@ -179,7 +179,7 @@ def test_what_changed_is_found_from_a_mark_on(ledger):
     for other in ({"subject": 99}, {"at": 1}, {"number": 99}, {"xact": 99}):
         assert not ledger.of(Answers).stands(third.mark._replace(**other))
     write(ledger, update(CHANGES).values(at=1))
-    old = [each.mark for each in ledger.of(Answers).changed(BEFORE_ALL, 9)]
+    old = [row.mark for row in ledger.of(Answers).changed(BEFORE_ALL, 9)]
     assert [ledger.of(Answers).stands(mark) for mark in old] == [False, False, False, True]
 
 
@@ -200,8 +200,8 @@ def test_the_answers_of_a_job_are_those_that_it_made_and_was_given(ledger):
                  expires_at=500, reason="why"),
         AnswerOf(entry_id=9, state="gone", tenant="b", scope="gone", first_job="first", served=1),
     ]  # fmt: skip
-    assert [each.entry_id for each in ledger.of(Answers).of_job("k")] == [2]
-    assert [each.entry_id for each in ledger.of(Answers).of_job("first")] == [9]
+    assert [row.entry_id for row in ledger.of(Answers).of_job("k")] == [2]
+    assert [row.entry_id for row in ledger.of(Answers).of_job("first")] == [9]
     assert ledger.of(Answers).of_job("nobody") == []
 
 

@@ -31,8 +31,8 @@ def test_what_would_fail_again_is_told(ledger):
         end = letter(name, Category.PERMANENT if name == "other" else name)
         job(ledger, name, "dead", payload=asked, terminal_type="headrace.dead.v1", terminal=end)
     found = ledger.of(Answers).failed(list(Category))
-    assert {name: (each.job.prompt, each.category, each.reason) for name, each in found.items()} == {
-        each: ("p", each, f"why {each}") for each in (Category.INVALID, Category.PERMANENT, Category.POISON)
+    assert {name: (item.job.prompt, item.category, item.reason) for name, item in found.items()} == {
+        number: ("p", number, f"why {number}") for number in (Category.INVALID, Category.PERMANENT, Category.POISON)
     }
 
 

@@ -90,8 +90,8 @@ def labels(there: Deployment) -> list[tuple[str | None, str | None]]:
 def by_day(there: Deployment) -> int:
     with writing(there.ledger.engine) as tx:
         account(tx, clock(tx))
-    found, _ = there.ledger.of(Spending).spent(["tenant"], date.min, date.max)
-    return sum(each.amount for each in found)
+    rows, _ = there.ledger.of(Spending).spent(["tenant"], date.min, date.max)
+    return sum(row.amount for row in rows)
 
 
 def test_an_audit_reserves_its_call_and_pays_what_it_cost(there: Deployment):

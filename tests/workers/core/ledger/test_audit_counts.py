@@ -119,4 +119,4 @@ def test_labels_are_judged_once_and_again_when_they_change(ledger):
     assert {name: row_of(ledger, name)["judged"] for name in ("one", "two", "other")} == {
         "one": False, "two": True, "other": False,
     }  # fmt: skip
-    assert [each.sentence for each in ledger.of(Audits).standings()] == ["so"]
+    assert [standing.sentence for standing in ledger.of(Audits).standings()] == ["so"]

@@ -61,7 +61,7 @@ def test_jobs_of_a_batch_are_let_go_of(two):
     assert [states[name] for name in ids] == ["cancelled", "cancelled", "done", "active"]
     assert (two.of(Batches).is_all_ended(1), two.of(Batches).is_all_ended(2)) == (True, False)
     told = [json.loads(row.record.value) for row in two.outbox(9)]
-    assert [each["reason"] for each in told] == ["why", "why"]
+    assert [item["reason"] for item in told] == ["why", "why"]
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,6 @@ def test_the_place_that_a_batch_names_is_told_of_the_ends_that_it_wants(two, eve
     elsewhere = BatchCallback(url="https://other.example/").model_dump_json()
     write(two, update(BATCHES).where(BATCHES.c.id == "batch_2").values(callback=elsewhere))
     two.of(Batches).finish(1, {})
-    found = two.of(Webhooks).deliveries(Range(), 9)
-    assert {(each.tenant, each.type, each.subject) for each in found} == {("a", "batch.completed", "batch_1")}
-    assert {each.url or each.endpoint_id for each in found} == {mine, *([place] if told else [])}
+    deliveries = two.of(Webhooks).deliveries(Range(), 9)
+    assert {(item.tenant, item.type, item.subject) for item in deliveries} == {("a", "batch.completed", "batch_1")}
+    assert {item.url or item.endpoint_id for item in deliveries} == {mine, *([place] if told else [])}

@@ -47,9 +47,9 @@ def test_lines_whose_jobs_have_ended_come_in_order(two):
 
     first = EndedLine(1, "c1", 10, b"text", (JobEnd("j1", "done", "t", b"12345"),))
     assert ended()[0] == first
-    assert [(each.number, each.ends[0].state) for each in ended()] == [(1, "done"), (2, "dead"), (3, "done")]
-    assert [each.number for each in ended(2)] == [1, 2]
-    assert [[each.number for each in ended(size=size)] for size in (1, 5, 6, 11)] == [[1], [1], [1, 2], [1, 2, 3]]
+    assert [(item.number, item.ends[0].state) for item in ended()] == [(1, "done"), (2, "dead"), (3, "done")]
+    assert [item.number for item in ended(2)] == [1, 2]
+    assert [[item.number for item in ended(size=size)] for size in (1, 5, 6, 11)] == [[1], [1], [1, 2], [1, 2, 3]]
     write(two, update(JOBS).values(terminal=None, terminal_type=None))
     assert ended()[0].ends == (JobEnd("j1", "done", "", b""),)
 
@@ -69,7 +69,7 @@ def test_lines_of_several_jobs_come_when_all_have_ended(two):
         EndedLine(1, "c1", 10, None, (JobEnd("a1", "done", "t", b"a1"), JobEnd("b1", "done", "t", b"b1"))),
         EndedLine(2, "c2", 10, b"x", (JobEnd("a2", "done", "t", b"a2"), JobEnd("b2", "done", "t", b"b2"))),
     ]
-    assert [each.number for each in two.of(Batches).ended(1, 1, 10**6, together=True)] == [1]
+    assert [row.number for row in two.of(Batches).ended(1, 1, 10**6, together=True)] == [1]
     assert two.of(Batches).ended(1, 9, 10**6, together=False) == []
     (theirs,) = two.of(Batches).ended(2, 9, 10**6, together=True)
     assert theirs.ends == (JobEnd("other", "done", "t", b"12345"), JobEnd("other 2", "dead", "", b""))

@@ -62,8 +62,8 @@ def test_batches_use_indexes(fed):
             batches.lines(tx, number, after=10, limit=10, state="failed")
         assert len(seen) > 12
         for statement, parameters in seen:
-            found = [line for line in scans(plan_of(tx, statement, parameters)) if not any(n in line for n in SMALL)]
-            assert found == [], f"{statement}\n{found}"
+            lines = [line for line in scans(plan_of(tx, statement, parameters)) if not any(n in line for n in SMALL)]
+            assert lines == [], f"{statement}\n{lines}"
 
 
 def test_the_end_of_another_job_asks_nothing_of_batches(ledger, job):

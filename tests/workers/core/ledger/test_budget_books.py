@@ -49,17 +49,17 @@ def test_the_books_balance_under_kills_cancels_retries_and_bursts(ledger: Ledger
     assert world.failed == []
     spent, reserved = books(ledger)
     told = costs(ledger)
-    behind = sum(each.bound - each.amount for each in world.known if each.told_at is not None)
+    behind = sum(cost.bound - cost.amount for cost in world.known if cost.told_at is not None)
     assert (reserved, spent) == (0, sum(cost["amount"] for cost in told.values() if cost) - behind)
     assert spent <= world.most
-    assert any(each.told_at is not None for each in world.known)
+    assert any(cost.told_at is not None for cost in world.known)
     with writing(ledger.engine) as tx:
         while account(tx, clock(tx) + 1).more:
             pass
     (day,), _ = ledger.of(Spending).spent((), date.min, date.max, "a")
     assert day.amount == spent
     ends = sum(cost["bound"] for cost in told.values() if cost)
-    assert day.bound == ends - sum(each.bound for each in world.known if each.told_at is not None) > 0
+    assert day.bound == ends - sum(cost.bound for cost in world.known if cost.told_at is not None) > 0
     assert not ledger.read(select(LOST_CALLS).where(LOST_CALLS.c.amount.is_not(None)))
     assert {"done", "dead", "cancelled"} <= world.ends()
     assert ledger.read(select(RESERVATIONS)) == []
@@ -133,7 +133,7 @@ class Chaos:
             new = [self.there.new(model=self._model(), cache=self._cache()) for _ in range(10)]
             again(lambda new=new: self.ledger.ingest(new))
             with self.lock:
-                self.sent += [each.id for each in new]
+                self.sent += [job.id for job in new]
 
     def _model(self) -> Any:
         return self.there.random.choice(["echo", ("echo", "other"), ("other", "echo")])
@@ -207,7 +207,7 @@ class Chaos:
     def _audit(self) -> None:
         with writing(self.ledger.engine) as tx:
             quotas.hold(tx, ["a"])
-            (found,) = [each for each in quota_rows.quotas(tx, ["a"], unit="money") if each.period == "ever"]
+            (found,) = [quota for quota in quota_rows.quotas(tx, ["a"], unit="money") if quota.period == "ever"]
             open_ = sum(tx.execute(select(RESERVATIONS.c.money)).scalars())
         assert found.reserved == open_
         assert found.used + found.reserved <= found.most

@@ -115,7 +115,7 @@ def test_every_budget_of_a_tenant_and_of_its_key_holds(there: Deployment, bindin
     budget(there.ledger, 1 if binding == "key" else 10**9, "ever", key_id="k")
     beyond = there.ledger.of(Quotas).reserve([WantedQuota(new.id, "a", 1, new.money, key_id="k")])
     assert set(beyond) == {new.id}
-    budgets = {each.key: each.reserved for each in there.ledger.of(Quotas).find(["a"])}
+    budgets = {quota.key: quota.reserved for quota in there.ledger.of(Quotas).find(["a"])}
     assert set(budgets.values()) == {0}
     assert (("the key k" if binding == "key" else "the tenant a") in beyond[new.id].reason) is True
 
@@ -126,10 +126,10 @@ def test_a_key_pays_for_the_jobs_that_it_sent_through_a_gateway(there: Deploymen
     of_key, other = there.new(), there.new()
     assert there.ledger.of(Quotas).reserve([WantedQuota(of_key.id, "a", 1, of_key.money, key_id="k")]) == {}
     there.ledger.ingest([of_key, other])
-    found = {each.key_id: each.reserved for each in there.ledger.of(Quotas).find(["a"])}
+    found = {quota.key_id: quota.reserved for quota in there.ledger.of(Quotas).find(["a"])}
     assert found == {"": of_key.money + other.money, "k": of_key.money}
     there.to_the_end()
-    found = {each.key_id: (each.used, each.reserved) for each in there.ledger.of(Quotas).find(["a"])}
+    found = {quota.key_id: (quota.used, quota.reserved) for quota in there.ledger.of(Quotas).find(["a"])}
     assert found == {"": (260, 0), "k": (130, 0)}
 
 
@@ -148,7 +148,7 @@ def test_a_further_model_is_reserved_in_the_transaction_that_routes_to_it(there:
     assert (spent, reserved >= first + first * 3 // 2) == (0, True)
     there.to_the_end()
     cost = costs(there.ledger)[new.id]
-    assert {each["model"]: each["amount"] for each in cost["models"]} == {"echo": first, "other": 7 * 15 + 3 * 30}
+    assert {model["model"]: model["amount"] for model in cost["models"]} == {"echo": first, "other": 7 * 15 + 3 * 30}
     assert books(there.ledger) == (first + 195, 0)
 
 
@@ -210,7 +210,7 @@ def test_a_job_that_is_cancelled_while_its_model_runs_is_charged(there: Deployme
     started = there.start(claim)
     assert started is not None
     there.ledger.ingest([waits])
-    there.ledger.cancel_all([Cancellation(each.id, "a", "") for each in (runs, waits)])
+    there.ledger.cancel_all([Cancellation(job.id, "a", "") for job in (runs, waits)])
     there.complete(started, usual)  # too late
     assert books(there.ledger) == (runs.money, 0)
     assert costs(there.ledger) | {} == {runs.id: costs(there.ledger)[runs.id], waits.id: None}
@@ -231,10 +231,10 @@ def test_a_budget_that_is_set_while_jobs_run_counts_what_is_reserved(there: Depl
     budget(there.ledger, 10**9)
     there.ledger.ingest([new := there.new()])
     budget(there.ledger, 10**9, "day")
-    found = {each.period: (each.used, each.reserved) for each in there.ledger.of(Quotas).find(["a"])}
+    found = {quota.period: (quota.used, quota.reserved) for quota in there.ledger.of(Quotas).find(["a"])}
     assert found == {"ever": (0, new.money), "day": (0, new.money)}
     there.to_the_end()
-    found = {each.period: (each.used, each.reserved) for each in there.ledger.of(Quotas).find(["a"])}
+    found = {quota.period: (quota.used, quota.reserved) for quota in there.ledger.of(Quotas).find(["a"])}
     assert found == {"ever": (130, 0), "day": (130, 0)}
 
 
@@ -250,7 +250,7 @@ def alerts(ledger: Ledger) -> list[tuple[str, int]]:
     """What was told of budgets: period and percentage."""
     rows = ledger.read(select(OUTBOX.c.value).where(OUTBOX.c.topic == "budgets").order_by(OUTBOX.c.id))
     told = [from_json(row.value) for row in rows]
-    return [(each["period"], each["percent"]) for each in told]
+    return [(item["period"], item["percent"]) for item in told]
 
 
 def test_what_is_spent_of_a_budget_is_told_once_for_each_percentage(there: Deployment):
@@ -296,7 +296,7 @@ def test_a_judge_is_reserved_when_its_job_goes_on_to_it_and_counts_in_the_cost(t
     assert (spent, reserved > 130 + 2_000 * 20) == (0, True)
     there.run("model.other", judged)
     there.to_the_end()
-    amounts = {each["model"]: each["amount"] for each in costs(there.ledger)[new.id]["models"]}
+    amounts = {model["model"]: model["amount"] for model in costs(there.ledger)[new.id]["models"]}
     assert amounts == {"echo": 130, "other": 50 * 10 + 2 * 20}
     assert books(there.ledger) == (130 + 540, 0)
 
@@ -341,7 +341,7 @@ def test_a_replayed_job_reserves_its_next_call_and_pays_for_what_comes_behind(th
     there.to_the_end()
     assert books(there.ledger) == (new.money + 130, 0)
     cost = costs(there.ledger)[new.id]
-    assert (cost["amount"], cost["unknown"], [each["calls"] for each in cost["models"]]) == (130, False, [1])
+    assert (cost["amount"], cost["unknown"], [model["calls"] for model in cost["models"]]) == (130, False, [1])
     with writing(there.ledger.engine) as tx:
         account(tx, clock(tx))
     (day,), _ = there.ledger.of(Spending).spent(["tenant"], date.min, date.max)

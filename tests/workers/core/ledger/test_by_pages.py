@@ -15,7 +15,7 @@ def test_every_row_comes_once_and_in_order(ledger, newest):
     keys = [TURNS.c.turn, TURNS.c.tenant]
     query = select(TURNS.c.turn, TURNS.c.tenant).where(TURNS.c.tenant.like("t%"))
     with reading(ledger.engine) as tx:
-        found = [row.tenant for row in by_pages(tx, query, keys, newest=newest)]
-        assert found == sorted((row["tenant"] for row in rows), reverse=newest)
-        assert [row.tenant for row in by_pages(tx, query, keys, 1_500, newest=newest)] == found[:1_500]
+        tenants = [row.tenant for row in by_pages(tx, query, keys, newest=newest)]
+        assert tenants == sorted((row["tenant"] for row in rows), reverse=newest)
+        assert [row.tenant for row in by_pages(tx, query, keys, 1_500, newest=newest)] == tenants[:1_500]
         assert len(list(by_pages(tx, query, keys, 1_000, newest=newest))) == 1_000

@@ -33,9 +33,9 @@ def test_a_group_ends_at_its_token_budget(ledger, job, claim):
 
 def test_a_group_is_of_prompts_that_begin_with_the_same(ledger, job, claim):
     prefixes = [-(2**63), None, 2**63 - 1] * 20 + [5, 6, 6]
-    jobs = [job(prefix=each) for each in prefixes]
+    jobs = [job(prefix=prefix) for prefix in prefixes]
     ledger.ingest(jobs)
-    begins = {each.id: prefix for each, prefix in zip(jobs, prefixes, strict=True)}
+    begins = {item.id: prefix for item, prefix in zip(jobs, prefixes, strict=True)}
     groups = []
     while taken := claim(limit=64, window=512):
         steps = ledger.start(taken.id, worker="w", lease_ms=60_000).steps
@@ -55,7 +55,7 @@ def test_work_of_another_lane_or_queue_hides_none(ledger, job, claim):
 def test_what_a_claim_says_and_what_a_worker_is_told(ledger, job, claim):
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     jobs = [job(tenant="shop", rank=n, tokens=7, deadline=NEVER - 1) for n in (1, 0)]
-    jobs = [replace(each, traceparent=trace, correlationid=f"order-{n}") for n, each in enumerate(jobs)]
+    jobs = [replace(item, traceparent=trace, correlationid=f"order-{n}") for n, item in enumerate(jobs)]
     ledger.ingest(jobs)
     now = ledger.now()
     taken = claim(lease_ms=50_000, bridge="b7")
@@ -239,12 +239,12 @@ def test_groups_of_one_step_are_claimed_in_order_whatever_their_keys(ledger, job
     wanted = [Wanted("q", 1, 3, 1)]
     first = ledger.claim(wanted, lease_ms=60_000, sender="b").claims
     second = ledger.claim(wanted, lease_ms=60_000, sender="b").claims
-    begun = [ledger.start(each.id, worker="w", lease_ms=60_000) for each in (*first, *second)]
+    begun = [ledger.start(item.id, worker="w", lease_ms=60_000) for item in (*first, *second)]
     assert [len(first), len(second)] == [3, 2]
-    assert [[row.job_id for row in each.steps] for each in begun] == [[job_id] for job_id in order]
-    assert {(each.tokens, each.steps[0].attempts, each.full) for each in begun} == {(7, 1, False)}
+    assert [[row.job_id for row in item.steps] for item in begun] == [[job_id] for job_id in order]
+    assert {(item.tokens, item.steps[0].attempts, item.full) for item in begun} == {(7, 1, False)}
     groups = {new.id: new.steps[0].group_key for new in made}
-    assert [each.group_key for each in begun] == [groups[each.steps[0].job_id] for each in begun]
+    assert [item.group_key for item in begun] == [groups[item.steps[0].job_id] for item in begun]
 
 
 def test_ids_of_claims_use_all_that_both_databases_hold(ledger, job, claim):

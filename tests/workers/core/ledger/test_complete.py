@@ -182,7 +182,7 @@ def test_a_retry_of_another_model_is_ready_at_once_in_its_queue(ledger, begun):
 def test_claims_that_are_completed_together_keep_their_own_outcomes(ledger, job, claim):
     ledger.ingest([job(job_id=f"{name}0000000-0000-4000-8000-000000000000") for name in "abcd"])
     begun = [ledger.start(claim(limit=1).id, worker="w", lease_ms=60_000) for _ in range(4)]
-    a, b, c, d = ((each.claim_id, each.steps[0].job_id) for each in begun)
+    a, b, c, d = ((item.claim_id, item.steps[0].job_id) for item in begun)
     ledger.release([d[0]])
     runs = [
         RunOver(claim_id, [settled], ran_ms=1, quantum_ms=5_000)
@@ -191,12 +191,12 @@ def test_claims_that_are_completed_together_keep_their_own_outcomes(ledger, job,
         )
     ]
     over = ledger.complete_together(runs, QueueRoom({("m", 1): 2}, "w", 60_000))
-    assert {claim_id: [end.key for end in each.ended] for claim_id, each in over.of.items()} == {
+    assert {claim_id: [end.key for end in item.ended] for claim_id, item in over.of.items()} == {
         a[0]: [],
         b[0]: [],
         c[0]: [c[1]],
     }
-    assert [(each.queue, each.size) for each in over.assigned] == [("m", 2)]
+    assert [(item.queue, item.size) for item in over.assigned] == [("m", 2)]
     states = {(r.job_id, r.stage): r.state for r in ledger.read(select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.state))}
     assert states == {
         (a[1], "generate"): "done",
@@ -211,4 +211,4 @@ def test_claims_that_are_completed_together_keep_their_own_outcomes(ledger, job,
         for r in ledger.read(select(STEPS.c.job_id, STEPS.c.started_at, STEPS.c.stage))
         if r.stage == "generate"
     }
-    assert {began[job_id] for _, job_id in (a, b, c)} <= {each.now for each in begun}
+    assert {began[job_id] for _, job_id in (a, b, c)} <= {item.now for item in begun}

@@ -15,7 +15,7 @@ def test_a_completion_concerns_the_features_that_keep_something_of_the_job(
 ) -> None:
     ledger.of(Quotas).put("a", 1_000, "ever")
     reserved, free, making = job(tenant="a"), job(tenant="b"), job(tenant="b")
-    jobs = [each.id for each in (reserved, free, making)]
+    jobs = [new_job.id for new_job in (reserved, free, making)]
     ledger.ingest([reserved, free, making])
     answer = entries.NewEntry(scope="s", key="k", tenant="b", job_id=making.id, lane=1)
     with writing(ledger.engine) as tx:

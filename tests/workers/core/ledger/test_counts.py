@@ -103,15 +103,15 @@ def test_what_is_held_is_counted_by_stage_and_by_what_it_waits_for(ledger, job):
     jobs = [job() for _ in held]
     ledger.ingest(jobs)
     with writing(ledger.engine) as tx:
-        for each, (stage, seconds, values) in zip(jobs, held, strict=True):
+        for item, (stage, seconds, values) in zip(jobs, held, strict=True):
             known = {"state": "held", "stage": stage, "held_at": ledger.now() - seconds * 1_000}
-            tx.execute(update(STEPS).where(STEPS.c.job_id == each.id).values(known | values))
+            tx.execute(update(STEPS).where(STEPS.c.job_id == item.id).values(known | values))
     seen = ledger.overview()
     assert seen.held == 9
-    assert [(each.stage, each.needs_person, each.held, each.reason) for each in seen.held_by] == [
+    assert [(item.stage, item.needs_person, item.held, item.reason) for item in seen.held_by] == [
         ("answer", False, 1, "it is away"), ("audit", False, 1, "it is away"), ("deliver", True, 1, ""),
         ("generate", False, 1, "it is away"), ("judge", True, 2, "a"), ("moderate", False, 1, "it is away"),
         ("moderate", True, 1, "c"), ("rubric", False, 1, "it is away"),
     ]  # fmt: skip
-    ages = [each.oldest_ms // 1_000 for each in seen.held_by]
+    ages = [item.oldest_ms // 1_000 for item in seen.held_by]
     assert all(0 <= age - seconds < 300 for age, seconds in zip(ages, (20, 80, 60, 40, 90, 30, 50, 10), strict=True))

@@ -208,7 +208,7 @@ def test_a_job_is_buried_once_and_at_one_step(ledger, job):
         tx.execute(update(STEPS).where(STEPS.c.stage == "generate").values(claim_id=7))
         tx.execute(update(JOBS).where(JOBS.c.id == ended.id).values(state="done", ended_at=1))
     deaths = [
-        burial(id=each.id[::-1], job_id=each.id, stage="generate", reason="be\x00cause") for each in (live, ended)
+        burial(id=item.id[::-1], job_id=item.id, stage="generate", reason="be\x00cause") for item in (live, ended)
     ]
     with writing(ledger.engine) as tx:
         assert bury(tx, deaths, 5_000) == {live.id}

@@ -92,7 +92,7 @@ def _bridge(load, rng):
     """Take jobs in, some of them a second time, with cancellations of others."""
     jobs = [load.new(tenant=rng.choice(TENANTS), lane=rng.choice((0, 1))) for _ in range(8)]
     again = [load.new(tenant=tenant, job_id=job_id) for job_id, tenant in load.some(rng, 2)]
-    load.jobs += [(each.id, each.tenant) for each in jobs]
+    load.jobs += [(job.id, job.tenant) for job in jobs]
     rng.shuffle(jobs)
     wishes = [*load.wishes(rng, 4), Cancellation(jobs[0].id, jobs[0].tenant, "")]
     rng.shuffle(wishes)
@@ -107,18 +107,18 @@ def _worker(load, rng):
     lane = rng.choice((0, 1))
     wanted = [Wanted("model.first", lane, 2, 6), Wanted("model.second", lane, 1, 6), Wanted("m", 1, 1, 6)]
     found = load.ledger.claim(wanted, lease_ms=LEASE, sender="b").claims
-    load.ledger.renew([each.id for each in found], LEASE)
+    load.ledger.renew([item.id for item in found], LEASE)
     runs, jobs = [], set()
-    for each in rng.sample(found, len(found)):
-        begun = load.ledger.start(each.id, worker=f"w{each.id}", lease_ms=LEASE)
+    for item in rng.sample(found, len(found)):
+        begun = load.ledger.start(item.id, worker=f"w{item.id}", lease_ms=LEASE)
         if begun is not None:
             settled = [_settled(row, begun.stage, rng) for row in begun.steps]
             room = QueueRoom({("m", 1): rng.choice((0, 1))}, "w", LEASE)
             if rng.choice((True, False)) or jobs & {row.job_id for row in begun.steps}:
-                load.ledger.complete(each.id, settled, ran_ms=1, quantum_ms=5_000, room=room)
+                load.ledger.complete(item.id, settled, ran_ms=1, quantum_ms=5_000, room=room)
             else:
                 jobs |= {row.job_id for row in begun.steps}
-                runs.append(RunOver(each.id, settled, ran_ms=1, quantum_ms=5_000))
+                runs.append(RunOver(item.id, settled, ran_ms=1, quantum_ms=5_000))
     if runs:
         load.ledger.complete_together(runs, QueueRoom({("m", 1): 1}, "w", LEASE))
 
@@ -155,14 +155,14 @@ def _keeper(load, rng):
     what has ended.
     """
     wanted = [Wanted(queue, 1, 1, rng.choice((1, 3))) for queue in ("model.first", "m")]
-    for each in load.ledger.claim(wanted, lease_ms=LEASE, sender="b").claims:
-        load.ledger.start(each.id, worker=f"w{each.id}", lease_ms=LEASE)
+    for claim in load.ledger.claim(wanted, lease_ms=LEASE, sender="b").claims:
+        load.ledger.start(claim.id, worker=f"w{claim.id}", lease_ms=LEASE)
     with writing(load.ledger.engine) as tx:
         account(tx, clock(tx))
         some = select(CLAIMS.c.id).order_by(CLAIMS.c.claimed_at.desc()).limit(5).with_for_update(skip_locked=True)
         lost = list(tx.execute(some).scalars())
         theirs = tx.execute(select(STEPS.c.claim_id, STEPS.c.job_id).where(STEPS.c.claim_id.in_(lost)))
-        load.lost += [(each.claim_id, each.job_id) for each in theirs]
+        load.lost += [(row.claim_id, row.job_id) for row in theirs]
         tx.execute(update(CLAIMS).where(CLAIMS.c.id.in_(lost)).values(renewed_at=0, lease_until=1))
     load.reaped.append(load.ledger.reap(1))
     load.ledger.ingest([load.new(tenant=tenant, deadline=1) for tenant in TENANTS])
@@ -216,9 +216,11 @@ def test_a_cancellation_that_waited_locks_new_claims_in_order(ledger_url, job):
     load = _Load(ledger_url, job)
     first, second = job(lane=0), job(lane=0)
     load.ledger.ingest([first, second])
-    old, high = sorted(each.id for each in load.ledger.claim([Wanted("q", 0, 2, 1)], lease_ms=LEASE, sender="b").claims)
+    old, high = sorted(
+        claim.id for claim in load.ledger.claim([Wanted("q", 0, 2, 1)], lease_ms=LEASE, sender="b").claims
+    )
     holder = load.ledger.read(select(STEPS.c.job_id).where(STEPS.c.claim_id == high))[0].job_id
-    wishes = [Cancellation(each.id, each.tenant, "") for each in (first, second)]
+    wishes = [Cancellation(item.id, item.tenant, "") for item in (first, second)]
     dsn = ledger_url.replace("+psycopg", "")
     with ThreadPoolExecutor() as pool, psycopg.connect(dsn) as waited_for, psycopg.connect(dsn) as other:
         waited_for.execute("SELECT 1 FROM claims WHERE id = %s FOR UPDATE", [high])
@@ -242,9 +244,9 @@ def test_a_cancellation_locks_its_jobs_in_the_order_of_their_ids(ledger_url, job
     load = _Load(ledger_url, job)
     low, middle, high = sorted(str(uuid4()) for _ in range(3))
     jobs = [job(job_id=name) for name in (high, middle, low)]
-    for each in jobs:
-        load.ledger.ingest([each])
-    wishes = [Cancellation(each.id, each.tenant, "") for each in jobs]
+    for item in jobs:
+        load.ledger.ingest([item])
+    wishes = [Cancellation(item.id, item.tenant, "") for item in jobs]
     dsn = ledger_url.replace("+psycopg", "")
     with ThreadPoolExecutor() as pool, psycopg.connect(dsn) as first:
         first.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [low])
@@ -282,10 +284,10 @@ def test_no_two_writers_ever_wait_for_each_other(ledger_url, job, rounds):
     parts = [_bridge, _bridge, _bridge, _worker, _worker, _worker, _gateway, _gateway, _keeper, _keeper]
     parts += [_reviewer, _reviewer]
     threads = [threading.Thread(target=go_on, args=(part, seed)) for seed, part in enumerate(parts)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     told = load.ledger.outbox(1)
     load.ledger.close()  # each connection tells of its deadlocks when it ends
     with psycopg.connect(ledger_url.replace("+psycopg", "")) as connection:

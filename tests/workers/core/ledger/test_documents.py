@@ -37,7 +37,7 @@ def texts_of(ledger, tenant="t", knowledge="k", document_id=None):
 
 
 def changed(ledger, after=BEFORE_ALL):
-    return [(each.document_id, each.tenant, each.knowledge) for each in ledger.of(KnowledgeBases).changed(after, 99)]
+    return [(row.document_id, row.tenant, row.knowledge) for row in ledger.of(KnowledgeBases).changed(after, 99)]
 
 
 def test_chunks_come_back_as_they_were(ledger):
@@ -87,11 +87,11 @@ def test_followers_see_each_change_of_a_document(ledger):
     ledger.of(KnowledgeBases).put(document("b.md", sha="2"))
     assert ledger.of(KnowledgeBases).remove([first, 77]) == 1
     assert changed(ledger, position) == [(second, "t", "k"), (first, None, None)]
-    assert [each.document_id for each in ledger.of(KnowledgeBases).changed(BEFORE_ALL, 1)] == [first]
+    assert [row.document_id for row in ledger.of(KnowledgeBases).changed(BEFORE_ALL, 1)] == [first]
     assert ledger.of(Answers).changed(BEFORE_ALL, 99) == []
     with writing(ledger.engine) as tx:
         change_feed.note(tx, [first], "entry")
-    assert [each.entry_id for each in ledger.of(Answers).changed(BEFORE_ALL, 99)] == [first]
+    assert [row.entry_id for row in ledger.of(Answers).changed(BEFORE_ALL, 99)] == [first]
     assert len(changed(ledger, position)) == 2
 
 
@@ -106,7 +106,7 @@ def test_a_slow_writer_of_documents_is_waited_for(ledger):
         before.commit()
     finally:
         slow.close()
-    assert [each[0] for each in changed(ledger)] == [first, second]
+    assert [item[0] for item in changed(ledger)] == [first, second]
 
 
 def test_what_is_removed_is_gone(ledger):
@@ -174,13 +174,13 @@ def test_many_writers_of_one_document_leave_one(ledger_url, ledger):
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))
-    for each in ledgers:
-        each.close()
+    for item in ledgers:
+        item.close()
     ledger.of(KnowledgeBases).put(document("other"))
     rows = ledger.read(select(DOCUMENTS.c.name, DOCUMENTS.c.sha256, DOCUMENTS.c.id))
     for row in rows:
-        found = ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 99, row.id)
-        assert {chunk.key[: len(row.sha256)] for chunk in found} == {row.sha256}
+        chunks = ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 99, row.id)
+        assert {chunk.key[: len(row.sha256)] for chunk in chunks} == {row.sha256}
     counted = ledger.read(select(func.count()).select_from(CHUNKS))
     assert counted == [(sum(6 if row.name == "a.md" else 2 for row in rows),)]
     assert len(rows) <= 2

@@ -262,7 +262,7 @@ def test_deliveries_are_found_by_whose_and_when_they_are_and_how_they_stand(ledg
     write(ledger, update(STEPS).where(STEPS.c.job_id == "d4").values(reason="withdrawn"))
 
     def names(which=None, limit=9, **more):
-        return [each.id for each in ledger.of(Webhooks).deliveries(which or Range(), limit, **more)]
+        return [row.id for row in ledger.of(Webhooks).deliveries(which or Range(), limit, **more)]
 
     assert names() == ["d4", "d2", "d3", "d1"]
     assert names(limit=2) == ["d4", "d2"]
@@ -270,7 +270,7 @@ def test_deliveries_are_found_by_whose_and_when_they_are_and_how_they_stand(ledg
     assert names(Range(tenant="b")) == ["d4"]
     assert names(Range(since=200, until=300)) == ["d2", "d3"]
     assert [names(state=state) for state in ("pending", "delivered", "failed")] == [["d1"], ["d2"], ["d3"]]
-    found = {each.id: (each.state, each.error, each.next_at) for each in ledger.of(Webhooks).deliveries(Range(), 9)}
+    found = {row.id: (row.state, row.error, row.next_at) for row in ledger.of(Webhooks).deliveries(Range(), 9)}
     assert found == {
         "d1": ("pending", None, 77), "d2": ("delivered", None, None), "d3": ("failed", "gone", None),
         "d4": ("failed", "withdrawn", None),

@@ -13,10 +13,10 @@ from headrace_workers.features.evals.store import Evals, NewEval, NewRun, StillR
 def test_an_eval_is_not_removed_under_a_run_that_starts(ledger, monkeypatch):
     said = {"tenant": "a", "name": "", "data_source_config": "{}", "metadata": "{}", "testing_criteria": "[]"}
     ledger.of(Evals).create(NewEval(id="eval_1", **said))
-    found, go, size_of = threading.Event(), threading.Event(), store._size
+    event, go, size_of = threading.Event(), threading.Event(), store._size
 
     def paused(said):
-        found.set()
+        event.set()
         assert go.wait(60)
         return size_of(said)
 
@@ -24,7 +24,7 @@ def test_an_eval_is_not_removed_under_a_run_that_starts(ledger, monkeypatch):
     run = NewRun(id="evalrun_1", name="", data_source="{}", metadata="{}")
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(ledger.of(Evals).start, "eval_1", "a", run)
-        assert found.wait(60)
+        assert event.wait(60)
         removing = Meanwhile(ledger, lambda: ledger.of(Evals).remove("eval_1", "a"))
         try:
             assert not removing.ended

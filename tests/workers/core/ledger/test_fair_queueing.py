@@ -18,8 +18,8 @@ GROUP = 32
 def claimed(ledger, bridge="b", *, lane=1, queue="q", groups=1):
     wanted = [Wanted(queue, lane, groups, GROUP)]
     claims = ledger.claim(wanted, lease_ms=LEASE, sender=bridge).claims
-    started = [ledger.start(each.id, worker="w", lease_ms=LEASE) for each in claims]
-    return [row.job_id for each in started for row in each.steps]
+    started = [ledger.start(claim.id, worker="w", lease_ms=LEASE) for claim in claims]
+    return [row.job_id for item in started for row in item.steps]
 
 
 def groups_until(ledger, wanted, most, **where):
@@ -48,7 +48,7 @@ def test_ten_jobs_beside_five_thousand_of_another_tenant_end_within_some_groups(
         for place in ({"lane": 1 - lane}, {"lane": lane, "queue": "other"}, {"lane": lane}):
             claimed(ledger, **place)
     ledger.ingest(ten := [job(tenant="few", lane=lane) for _ in range(10)])
-    assert groups_until(ledger, [each.id for each in ten], 3, lane=lane) <= 2
+    assert groups_until(ledger, [item.id for item in ten], 3, lane=lane) <= 2
 
 
 def test_a_job_in_a_rare_group_far_behind_moves_the_clock_no_further_than_the_first(ledger, job):
@@ -57,16 +57,16 @@ def test_a_job_in_a_rare_group_far_behind_moves_the_clock_no_further_than_the_fi
     ledger.ingest([job(tenant="crowd", group="rare")])
     assert len(claimed(ledger)) == 2
     ledger.ingest(ten := [job(tenant="few") for _ in range(10)])
-    assert groups_until(ledger, [each.id for each in ten], 3) <= 2
+    assert groups_until(ledger, [item.id for item in ten], 3) <= 2
 
 
 def test_a_small_batch_beside_a_large_one_of_its_tenant_ends_within_some_groups(ledger, job):
     ledger.ingest(of_batch(job, 1, 800))
     claimed(ledger)
     small = [*of_batch(job, 2, 3), *of_batch(job, 3, 5), job(), job()]
-    for each in small:
-        ledger.ingest([each])
-    assert groups_until(ledger, [each.id for each in small], 3) <= 2
+    for item in small:
+        ledger.ingest([item])
+    assert groups_until(ledger, [item.id for item in small], 3) <= 2
 
 
 def test_a_tenant_gains_nothing_by_many_batches(ledger, job):
@@ -105,7 +105,7 @@ def _run(ledger, tenant):
     begun = ledger.start(taken.id, worker="w", lease_ms=LEASE)
     settled = [goes_on(row.job_id) for row in begun.steps]
     late = {"queue": "late", "tenant": tenant}
-    settled = [each._replace(following=(each.following[0]._replace(**late),)) for each in settled]
+    settled = [item._replace(following=(item.following[0]._replace(**late),)) for item in settled]
     return ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000) is not None
 
 

@@ -32,7 +32,7 @@ def there(ledger):
 
 def stands(batch):
     """Files of a batch that are in the store, and how many were taken out of it."""
-    return [FILES.index(each.id) for each in batch.files], batch.cancelled
+    return [FILES.index(file.id) for file in batch.files], batch.cancelled
 
 
 def test_a_file_stays_while_another_batch_wants_it(ledger):

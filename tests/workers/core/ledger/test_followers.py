@@ -9,7 +9,7 @@ from headrace_workers.features.knowledge.store.documents import KnowledgeBases
 
 
 def seen(ledger):
-    return [(each.holder, each.kind, each.behind) for each in ledger.overview().followers]
+    return [(follower.holder, follower.kind, follower.behind) for follower in ledger.overview().followers]
 
 
 def test_changes_that_were_not_taken_in_are_counted(ledger):

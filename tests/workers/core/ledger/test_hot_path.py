@@ -75,10 +75,10 @@ def test_hot_path_uses_indexes(grown):
             (taken, *_, one, other) = claim_in(tx, wanted, heads(tx, wanted), lease_ms=60_000, sender="b").claims
             begun = start(tx, taken.id, worker="w", lease_ms=60_000)
             settled = [retries(row.job_id, 1) for row in begun.steps]
-            singles = [start(tx, each.id, worker="w", lease_ms=60_000) for each in (one, other)]
+            singles = [start(tx, claim.id, worker="w", lease_ms=60_000) for claim in (one, other)]
             due(tx), promote(tx), expire(tx), reap(tx, 3), peek(tx, 500, 10**6)
             complete(tx, taken.id, settled, ran_ms=1, quantum_ms=1)
-            runs = [RunOver(each.claim_id, [goes_on(each.steps[0].job_id)], 1, 1) for each in singles]
+            runs = [RunOver(started.claim_id, [goes_on(started.steps[0].job_id)], 1, 1) for started in singles]
             assert len(complete_together(tx, runs).of) == 2
         assert len(seen) > 8
         for statement, parameters in seen:

@@ -46,7 +46,7 @@ def test_how_jobs_stand_is_told_with_their_steps(ledger):
     ):  # fmt: skip
         step(ledger, "one", state, stage, ordinal, **fields)
     step(ledger, "other", "done", "a", ended_at=1)
-    found = ledger.standings(["one", "runs", "unit", "nobody"])
+    standings = ledger.standings(["one", "runs", "unit", "nobody"])
     steps = (
         StepRow("one", "b", 0, "done", 0, 4, None, 20, None), StepRow("one", "a", 0, "done", 0, 3, None, 30, None),
         StepRow("one", "c", 0, "ready", 0, 4, None, None, "why"),
@@ -54,7 +54,7 @@ def test_how_jobs_stand_is_told_with_their_steps(ledger):
     )  # fmt: skip
     one = Standing("a", JobRow("one", "a", "generation", "done", 100, 200, "type one", b"one"), steps, 100)
     runs = Standing("a", JobRow("runs", "a", "embedding", "active", 100, None, None, None), (), 100)
-    assert found == {"one": one, "runs": runs}
+    assert standings == {"one": one, "runs": runs}
     assert (one.row.end, runs.row.end) == (("type one", b"one"), None)
     assert ledger.standings([]) == {}
 
@@ -72,7 +72,7 @@ def test_one_look_tells_the_ends_of_many(ledger):
     assert looked.ended == {name: (f"type {name}", name.encode()) for name in ("k1", "k2", "u1", "u2")}
     assert looked.known == {"u1", "u2", "u3"}
     assert {name: letter.reason for name, letter in looked.refused.items()} == {refused: "no"}
-    assert {name: each.row and each.row.id for name, each in looked.standings.items()} == {
+    assert {name: standing.row and standing.row.id for name, standing in looked.standings.items()} == {
         "k2": "k2", "u2": "u2", refused: None,
     }  # fmt: skip
     assert looked.standings[refused].refused.reason == "no"

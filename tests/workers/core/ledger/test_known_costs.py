@@ -62,8 +62,8 @@ def spent(ledger: Ledger, *, up_to: int | None = None) -> tuple[int, int, int]:
     """What `headrace cost` tells of the tenant `a`, once all ends are accounted for: calls, amount, and bound."""
     with writing(ledger.engine) as tx:
         account(tx, clock(tx) + 1)
-    found, _ = ledger.of(Spending).spent((), date.min, date.max, "a")
-    return (found[0].calls, found[0].amount, found[0].bound) if found else (0, 0, 0)
+    rows, _ = ledger.of(Spending).spent((), date.min, date.max, "a")
+    return (rows[0].calls, rows[0].amount, rows[0].bound) if rows else (0, 0, 0)
 
 
 def test_a_slow_worker_reports_what_its_call_cost(there: Deployment):
@@ -216,7 +216,9 @@ def test_the_key_that_sent_the_job_gets_the_rest_back(there: Deployment):
         pass
     budget(there.ledger, 10**9, "month")
     there.report(lates[1], usual)
-    found = {(each.key_id, each.period): (each.used, each.reserved) for each in there.ledger.of(Quotas).find(["a"])}
+    found = {
+        (quota.key_id, quota.period): (quota.used, quota.reserved) for quota in there.ledger.of(Quotas).find(["a"])
+    }
     assert found == {
         ("", "ever"): (4 * PAID, 0), ("", "day"): (4 * PAID, 0), ("", "month"): (0, 0),
         ("k", "ever"): (4 * PAID, 0), ("other", "ever"): (0, 0),

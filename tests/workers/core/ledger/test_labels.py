@@ -60,7 +60,7 @@ def test_a_label_is_taken_once_and_contradictions_are_kept(ledger, judged):
     assert ledger.of(Labels).add([review(job_id, label=None, score=1.0)]).new == 0  # which says the same
     (row,) = ledger.of(Labels).counted()
     assert (row.about, row.labels, row.jobs, row.people) == ("right", 3, 1, 2)
-    assert [each.value for each in ledger.of(Labels).all()].count(0.0) == 1
+    assert [item.value for item in ledger.of(Labels).all()].count(0.0) == 1
 
 
 def test_only_jobs_that_are_known_and_the_tenant_s_own_are_labelled(ledger, judged):
@@ -121,8 +121,8 @@ def test_of_so_many_jobs_the_newest_are_read(ledger, judged):
             tx.execute(update(JOBS).where(JOBS.c.id == job_id).values(ended_at=1_000 + place))
         tx.execute(update(JOBS).where(JOBS.c.id == dead).values(terminal_type="headrace.dead.v1"))
         tx.execute(update(JOBS).where(JOBS.c.tenant == "b").values(ended_at=2_000))
-    assert [each.job_id for each in ledger.of(Labels).with_verdicts("a", 2)[1]] == [jobs[2], jobs[1]]
-    assert [each.job_id for each in ledger.of(Labels).with_verdicts("a")[1]] == jobs[::-1]
+    assert [row.job_id for row in ledger.of(Labels).with_verdicts("a", 2)[1]] == [jobs[2], jobs[1]]
+    assert [row.job_id for row in ledger.of(Labels).with_verdicts("a")[1]] == jobs[::-1]
 
 
 def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):

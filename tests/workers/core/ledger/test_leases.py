@@ -150,8 +150,8 @@ def test_the_death_of_one_worker_costs_no_other_its_claims(ledger, two, job, cla
     ledger.ingest([job(), job()])
     living = begin(ledger, claim(limit=1), "v")
     unbegun = claim(limit=1)
-    for each, ms in zip(two, (LEASE + 1_000, LEASE - 5_000), strict=True):
-        only(ledger, each.claim_id, ms)
+    for item, ms in zip(two, (LEASE + 1_000, LEASE - 5_000), strict=True):
+        only(ledger, item.claim_id, ms)
     assert ledger.reap(3).crashed == 2
     assert {row.id for row in ledger.read(select(CLAIMS.c.id))} == {living.claim_id, unbegun.id}
 

@@ -80,8 +80,8 @@ def test_ready_work_is_told_apart_by_when_it_is_due(ledger, job):
     soon, later, never = [job(tokens=5) for _ in range(3)], [job(tokens=7) for _ in range(2)], [job()]
     ledger.ingest([*soon, *later, *never])
     now = ledger.now()
-    set_steps(ledger, *(each.id for each in soon), due=now + 20_000)
-    set_steps(ledger, *(each.id for each in later), deadline=now + 86_400_000)
+    set_steps(ledger, *(item.id for item in soon), due=now + 20_000)
+    set_steps(ledger, *(item.id for item in later), deadline=now + 86_400_000)
     with reading(ledger.engine) as tx:
         work = sorted(ready_work(tx), key=lambda row: row.due)
     assert [(row.steps, row.tokens, row.due) for row in work] == [
@@ -137,7 +137,7 @@ def test_dead_letters_and_the_outbox_are_counted(ledger, job, claim):
 def test_an_event_that_kafka_refused_is_not_the_oldest(ledger):
     headers = [{"ce_time": "2020-01-01T00:00:00.000Z"}, {"ce_time": "2021-01-01T00:00:00.000Z"}]
     with writing(ledger.engine) as tx:
-        put(tx, [Outgoing(Topic.RESULTS, "k", each, b"") for each in headers])
+        put(tx, [Outgoing(Topic.RESULTS, "k", header, b"") for header in headers])
     oldest = values(ledger)["outbox_oldest_seconds",]
     first, _ = ledger.outbox(10)
     ledger.set_aside({first.id: "too large"})
@@ -179,12 +179,12 @@ def test_wanted_workers_follow_from_what_is_ready_and_from_the_rate_that_was_lea
     ledger.ingest(done)
     begun = ledger.start(claim(limit=4).id, worker="w", lease_ms=60_000)
     assert ledger.complete(
-        begun.claim_id, [ends(each.id, "headrace.result.v1") for each in done], ran_ms=1, quantum_ms=5_000
+        begun.claim_id, [ends(item.id, "headrace.result.v1") for item in done], ran_ms=1, quantum_ms=5_000
     )
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).values(started_at=STEPS.c.ended_at - 10_000))
     ledger.ingest(ready)
-    set_steps(ledger, *(each.id for each in ready), due=ledger.now() + 85_000)
+    set_steps(ledger, *(item.id for item in ready), due=ledger.now() + 85_000)
     assert samples(store.look(first.state, {"q": [1]}))["workers_wanted", "q"] == 8
     second = store.look(first.state, {"q": [4, 4]})  # 40 tokens a second and slot: 9,000 in less than 30 s
     assert samples(second)["workers_wanted", "q"] == 2
@@ -192,7 +192,7 @@ def test_wanted_workers_follow_from_what_is_ready_and_from_the_rate_that_was_lea
     last = store.last().state
     without_redis = samples(store.look(last))
     assert (without_redis["workers_wanted", "q"], without_redis["workers", "q", "idle"]) == (2, 2)
-    set_steps(ledger, *(each.id for each in ready), state="done")
+    set_steps(ledger, *(item.id for item in ready), state="done")
     gone = store.look(last)
     assert samples(gone)["workers_wanted", "q"] == 2  # for a while
     later = ledger.now() / 1000 + 400

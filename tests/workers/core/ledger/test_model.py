@@ -244,9 +244,9 @@ class LedgerAndModel(RuleBasedStateMachine):
 
     @invariant()
     def every_accepted_job_is_there_and_has_its_events_in_order(self):
-        found = self.ledger.read(select(JOBS.c.id, JOBS.c.state, JOBS.c.replays))
+        rows = self.ledger.read(select(JOBS.c.id, JOBS.c.state, JOBS.c.replays))
         jobs = self.model.jobs.values()
-        assert sorted(map(tuple, found)) == sorted((job.id, job.state, job.replays) for job in jobs)
+        assert sorted(map(tuple, rows)) == sorted((job.id, job.state, job.replays) for job in jobs)
         events = {job.id: [] for job in jobs}
         for _, record in [*self.model.published, *self.ledger.outbox(1_000)]:
             if record.headers["ce_id"] not in REFUSALS:

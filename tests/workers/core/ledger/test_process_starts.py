@@ -67,7 +67,7 @@ def age(ledger, minutes: float) -> None:
 
 def named(ledger) -> dict[str, str]:
     """The reasons that `status` and `doctor` show, by command."""
-    return {each.subject: each.reason for each in ledger.overview().incidents}
+    return {incident.subject: incident.reason for incident in ledger.overview().incidents}
 
 
 @pytest.mark.integration
@@ -100,9 +100,9 @@ def test_kills_are_over_when_the_next_one_is_late(ledger, start):
         older = PROCESS_STARTS.c.killed_at - 600_000
         tx.execute(update(PROCESS_STARTS).where(PROCESS_STARTS.c.name == first).values(killed_at=older))
     age(ledger, 3)
-    assert [each.is_over for each in ledger.overview().incidents] == [False]
+    assert [item.is_over for item in ledger.overview().incidents] == [False]
     age(ledger, 1)
-    assert [each.is_over for each in ledger.overview().incidents] == [True]
+    assert [item.is_over for item in ledger.overview().incidents] == [True]
 
 
 @pytest.mark.integration

@@ -98,10 +98,10 @@ def beside_both(there: Deployment, call: Callable[[], object]) -> object:
     with ThreadPoolExecutor() as pool:
         with writing(there.ledger.engine) as other:
             quota_rows.locked(other, {"a"})
-            found = pool.submit(call)
+            future = pool.submit(call)
             eventually(lambda: waits(there))
             quota_rows.locked(other, {"z"})
-        return found.result()
+        return future.result()
 
 
 @pytest.mark.parametrize(("group", "outcome"), [(audited, audits), (rerouted, reroutes)])

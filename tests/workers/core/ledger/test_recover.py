@@ -65,14 +65,14 @@ def test_many_jobs_with_one_deadline_end_once_each(ledger, job, monkeypatch):
         tx.execute(update(JOBS).where(JOBS.c.id == late[1].id).values(subject=late[0].id, kind="unit"))
     time.sleep(0.02)
     found = [ledger.reap(3) for _ in range(3)]
-    assert [(each.expired, each.more) for each in found] == [(4, True), (3, False), (0, False)]
+    assert [(item.expired, item.more) for item in found] == [(4, True), (3, False), (0, False)]
     told = [row.record for row in ledger.outbox(99)]
-    assert sorted(each.key for each in told) == sorted(each.id for each in late if each is not late[1])
-    assert {each.headers["ce_type"] for each in told} == {"headrace.dead.v1"}
+    assert sorted(item.key for item in told) == sorted(item.id for item in late if item is not late[1])
+    assert {item.headers["ce_type"] for item in told} == {"headrace.dead.v1"}
     assert len(ledger.dead(DeadFilter())) == 7
     rows = ledger.read(select(JOBS.c.terminal).where(JOBS.c.state == "dead"))
-    assert sorted(bytes(row.terminal or b"") for row in rows) == sorted([b"", *(each.value for each in told)])
-    assert [(each.reserved, each.used) for each in ledger.of(Quotas).find()] == [(10, 0)]  # the waiter's
+    assert sorted(bytes(row.terminal or b"") for row in rows) == sorted([b"", *(item.value for item in told)])
+    assert [(row.reserved, row.used) for row in ledger.of(Quotas).find()] == [(10, 0)]  # the waiter's
     assert ledger.read(select(STEPS.c.state).where(STEPS.c.job_id == waiter.id)) == [("ready",)]
 
 

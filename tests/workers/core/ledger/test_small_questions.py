@@ -63,10 +63,10 @@ def test_how_long_the_next_of_each_place_has_waited(ledger):
     job(ledger, "f", "active")
     step(ledger, "f", "leased", "q", rank=0, ready_at=0)
     places = [("q", 1), ("q", 0), ("q", 2), ("p", 1)]
-    found = ledger.pressure(places)
-    assert set(found.ages) == {("q", 1), ("q", 0)}
-    assert 500_000 <= found.ages["q", 1] < 900_000
-    assert found.ages["q", 0] == 0
+    pressure = ledger.pressure(places)
+    assert set(pressure.ages) == {("q", 1), ("q", 0)}
+    assert 500_000 <= pressure.ages["q", 1] < 900_000
+    assert pressure.ages["q", 0] == 0
     assert ledger.pressure([]) == Pressure(6, {})
 
 
@@ -195,7 +195,7 @@ def test_bases_that_were_asked_or_filled_lately_come_by_how_much(ledger):
     assert (uses["asked"].questions, uses["gone"].questions) == (5.5, 1.0)
     assert now <= uses["asked"].asked_at <= ledger.now()
     write(ledger, of_asked.values(asked_at=now - 8 * DAY_MS))
-    assert [each.knowledge for each in ledger.of(KnowledgeBases).lately_used(9)] == ["new", "filled", "asked"]
+    assert [row.knowledge for row in ledger.of(KnowledgeBases).lately_used(9)] == ["new", "filled", "asked"]
 
 
 # -- first steps that nobody runs

@@ -21,7 +21,7 @@ def test_every_end_with_a_cost_is_counted_once(ledger):
         with writing(ledger.engine) as tx:
             account(tx, ledger.now())
     found, until = ledger.of(Spending).spent(("tenant", "model"), date.min, date.max)
-    told = [(each.tenant, each.model, each.calls, each.amount, each.currency, each.unknown_calls) for each in found]
+    told = [(item.tenant, item.model, item.calls, item.amount, item.currency, item.unknown_calls) for item in found]
     assert told == [
         ("a", "echo", 1, 130, "USD", 0),
         ("b", "echo", 1, failed.money, "USD", 0),
@@ -29,4 +29,4 @@ def test_every_end_with_a_cost_is_counted_once(ledger):
     ]
     assert until > 0
     of_one, _ = ledger.of(Spending).spent((), date.min, date.max, "a")
-    assert [(each.calls, each.amount) for each in of_one] == [(1, 130)]
+    assert [(item.calls, item.amount) for item in of_one] == [(1, 130)]

@@ -61,10 +61,10 @@ def test_who_counted_before_it_was_opened_writes_nothing(ledger):
 def test_those_that_are_off_come_first_and_are_troubles(ledger):
     for scope, tenant, state in (("aa", "shop", "shown"), ("bb", "shop", "off"), ("ba", "other", "off")):
         ledger.of(Audits).judge(replace(FIRST, scope=scope * 32, tenant=tenant, state=state, sentence="told"), NOTHING)
-    assert [each.scope[:2] for each in ledger.of(Audits).standings()] == ["ba", "bb", "aa"]
-    assert [each.scope[:2] for each in ledger.of(Audits).standings("shop")] == ["bb", "aa"]
-    assert [each.scope[:2] for each in ledger.of(Audits).standings(scope="b")] == ["ba", "bb"]
-    assert {each.subject for each in ledger.overview().incidents} == {
+    assert [standing.scope[:2] for standing in ledger.of(Audits).standings()] == ["ba", "bb", "aa"]
+    assert [standing.scope[:2] for standing in ledger.of(Audits).standings("shop")] == ["bb", "aa"]
+    assert [standing.scope[:2] for standing in ledger.of(Audits).standings(scope="b")] == ["ba", "bb"]
+    assert {incident.subject for incident in ledger.overview().incidents} == {
         "scope babababa of the tenant other", "scope bbbbbbbb of the tenant shop",
     }  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_troubles_come_by_when_they_began(ledger):
         with writing(ledger.engine) as tx:
             tx.execute(update(STANDINGS).where(STANDINGS.c.scope == scope * 32).values(changed_at=at))
     assert [
-        (each.holder, each.subject, each.reason, each.since) for each in ledger.overview().incidents
+        (incident.holder, incident.subject, incident.reason, incident.since) for incident in ledger.overview().incidents
     ] == [
         ("the cache", f"scope {name * 4} of the tenant shop",
          f"why {name}. `headrace cache serve {name * 4}` turns it on again", at)

@@ -55,9 +55,9 @@ def test_a_file_is_kept_as_it_was_written_down(ledger):
     before = ledger.now()
     ledger.of(StoredFiles).add(ONE)
     ledger.of(StoredFiles).add(OTHER)
-    found = ledger.of(StoredFiles).file("file-1")
-    assert before <= found.created_at <= ledger.now()
-    assert plain(found) == {
+    file = ledger.of(StoredFiles).file("file-1")
+    assert before <= file.created_at <= ledger.now()
+    assert plain(file) == {
         "id": "file-1", "tenant": "a", "purpose": "batch", "name": "one.jsonl", "size": 7, "lines": 2, "digest": "d1",
         "lives": 5_000_000,
     }  # fmt: skip
@@ -65,7 +65,7 @@ def test_a_file_is_kept_as_it_was_written_down(ledger):
         "id": "file-2", "tenant": "b", "purpose": "evals", "name": "other.jsonl", "size": 9, "lines": None,
         "digest": None, "lives": None,
     }  # fmt: skip
-    assert ledger.of(StoredFiles).file("file-1", "a") == found
+    assert ledger.of(StoredFiles).file("file-1", "a") == file
     assert ledger.of(StoredFiles).file("file-1", "b") is None
     assert ledger.of(StoredFiles).file("file-9") is None
 
@@ -92,8 +92,8 @@ def test_files_are_listed_by_age_in_pages(ledger, files):
     assert names(newest_first=False) == "pqrs"
     assert names(purpose="x") == "srp"
     assert names(limit=3) == "srq"
-    assert [names(after=each) for each in "srqp"] == ["rqp", "qp", "p", ""]
-    assert [names(after=each, newest_first=False) for each in "pqrs"] == ["qrs", "rs", "s", ""]
+    assert [names(after=text) for text in "srqp"] == ["rqp", "qp", "p", ""]
+    assert [names(after=text, newest_first=False) for text in "pqrs"] == ["qrs", "rs", "s", ""]
     assert names(purpose="x", after="r") == "p"
     assert names(after="file-1") == "srqp"  # it is another tenant's, and so is not known
     assert plain(files.files("b")[0]) == plain(files.file("file-2"))
@@ -101,7 +101,7 @@ def test_files_are_listed_by_age_in_pages(ledger, files):
 
 def test_a_file_that_is_complete_has_its_digest(files):
     files.complete("file-2", "d2")
-    assert [files.file(each).digest for each in ("file-1", "file-2")] == ["d1", "d2"]
+    assert [files.file(name).digest for name in ("file-1", "file-2")] == ["d1", "d2"]
 
 
 @pytest.mark.parametrize("column", ["input_file", "output_file", "error_file"])
@@ -130,8 +130,8 @@ def test_files_whose_time_is_over_are_found(ledger, files):
 def test_a_file_that_is_removed_leaves_nothing(files):
     files.add(replace(OTHER, id="file-4", pieces=(Piece("4/0", 1),)))
     assert sorted(files.remove(["file-1", "file-4", "file-9"])) == ["1/0", "1/1", "4/0"]
-    assert [files.file(each) for each in ("file-1", "file-4")] == [None, None]
-    assert [files.pieces(each) for each in ("file-1", "file-4")] == [[], []]
+    assert [files.file(name) for name in ("file-1", "file-4")] == [None, None]
+    assert [files.pieces(name) for name in ("file-1", "file-4")] == [[], []]
     assert files.file("file-2").size == 9
     assert files.pieces("file-2") == [Piece("2/0", 9)]
     assert files.remove([]) == []
@@ -147,7 +147,7 @@ def test_a_file_grows_by_objects_and_in_its_last(ledger, files):
     grow(ledger, Growth(GROWS, 7, 4, 1, Piece("3/1+", 6), replaces="3/1"))
     assert files.tail("file-3") == Tail(11, 2, Piece("3/1+", 6))
     assert files.pieces("file-3") == [Piece("3/0", 5), Piece("3/1+", 6)]
-    assert [files.file(each).size for each in ("file-1", "file-2")] == [7, 9]
+    assert [files.file(name).size for name in ("file-1", "file-2")] == [7, 9]
     assert files.pieces("file-1") == [*ONE.pieces]
 
 
@@ -211,8 +211,8 @@ def test_an_upload_is_completed_once(ledger, files):
     assert files.left_over(9) == {}
     assert files.complete_upload("upload_1", whole, ["part of upload_1"], "c1")
     assert not files.complete_upload("upload_1", replace(whole, id="file-6"), ["another part"], "c2")
-    found = files.upload("upload_1", "a")
-    assert (found.state, found.file_id, found.completion) == ("completed", "file-5", "c1")
+    upload = files.upload("upload_1", "a")
+    assert (upload.state, upload.file_id, upload.completion) == ("completed", "file-5", "c1")
     assert files.file("file-5").size == 30
     assert files.file("file-6") is None
     assert files.add_part("upload_1", "a", "part_3", Piece("u/3", 1)) is None
@@ -233,8 +233,8 @@ def test_an_upload_is_cancelled_by_its_tenant(files):
     assert files.upload("upload_1", "a").state == "pending"
     assert files.cancel_upload("upload_1", "a")
     assert not files.cancel_upload("upload_1", "a")
-    found = files.upload("upload_1", "a")
-    assert (found.state, found.file_id, found.completion) == ("cancelled", None, None)
+    upload = files.upload("upload_1", "a")
+    assert (upload.state, upload.file_id, upload.completion) == ("cancelled", None, None)
     assert files.upload("upload_2", "b").state == "pending"
 
 

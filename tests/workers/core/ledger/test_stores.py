@@ -51,7 +51,7 @@ def test_a_store_is_there_before_its_documents_and_counts_them(ledger, stores):
     now = stores.store("t", "vs_1")
     assert (now.coming, now.documents, now.failed, now.size) == (1, 1, 1, 7)
     ledger.of(KnowledgeBases).put(replace(document(FILES[0]), knowledge="handbook", name="docs/a.md"))
-    assert [(each.id, each.name, each.documents) for each in stores.stores("t")] == [
+    assert [(store.id, store.name, store.documents) for store in stores.stores("t")] == [
         ("vs_1", "Handbook", 1), ("handbook", "handbook", 1),
     ]  # fmt: skip
     assert stores.store("u", "vs_1") is None
@@ -148,18 +148,18 @@ def test_a_file_is_found_whatever_it_is_and_only_in_its_store(ledger, stores):
     ledger.of(KnowledgeBases).put(document(FILES[1], attributes={"year": 2026}))
     document_id = ledger.of(KnowledgeBases).put(replace(document(FILES[2]), name="docs/a.md", sha256="2"))
     other = f"document-{document_id}"
-    found = {each: stores.file("t", "vs_1", each) for each in (FILES[0], FILES[1], other)}
-    assert {each: (file.name, file.state) for each, file in found.items()} == {
+    found = {text: stores.file("t", "vs_1", text) for text in (FILES[0], FILES[1], other)}
+    assert {text: (file.name, file.state) for text, file in found.items()} == {
         FILES[0]: (f"{FILES[0]}.md", "in_progress"), FILES[1]: ("a.md", "completed"), other: ("docs/a.md", "completed"),
     }  # fmt: skip
     assert found[FILES[1]].attributes == {"year": 2026}
     for tenant, knowledge in (("u", "vs_1"), ("t", "vs_2")):
-        assert [stores.file(tenant, knowledge, each) for each in found] == [None] * 3
-        assert not any(stores.remove_file(tenant, knowledge, each) for each in found)
-        assert not any(stores.describe(tenant, knowledge, each, {}) for each in found)
+        assert [stores.file(tenant, knowledge, text) for text in found] == [None] * 3
+        assert not any(stores.remove_file(tenant, knowledge, text) for text in found)
+        assert not any(stores.describe(tenant, knowledge, text, {}) for text in found)
     for nothing in ("", "file-%", "file-", "document-", "document-x", "document-99999999999999999999", "file-a_aaaaaa"):
         assert stores.file("t", "vs_1", nothing) is None
-    assert [stores.remove_file("t", "vs_1", each) for each in found] == [True] * 3
+    assert [stores.remove_file("t", "vs_1", text) for text in found] == [True] * 3
     assert stores.files("t", "vs_1", limit=9) == []
 
 
@@ -180,8 +180,8 @@ def test_a_file_that_failed_is_read_again_when_it_is_sent_again(stores):
     row = stores.take("t", LEASE_MS)
     stores.fail(row.id, row.tries, "unsupported_file", "no")
     stores.send("t", "vs_1", [Incoming(FILES[0], "a.md", {})])
-    found = stores.file("t", "vs_1", FILES[0])
-    assert (found.state, found.code, found.reason) == ("in_progress", None, None)
+    file = stores.file("t", "vs_1", FILES[0])
+    assert (file.state, file.code, file.reason) == ("in_progress", None, None)
     assert stores.take("t", LEASE_MS).tries == 1
 
 
@@ -198,7 +198,7 @@ def test_files_are_paged_in_order_of_time_and_none_is_passed_over(ledger, stores
         connection.execute(update(DOCUMENTS).values(added_at=1_000 + DOCUMENTS.c.id % 3))
     whole = stores.files("t", "vs_1", limit=99, newest_first=newest_first, state=state)
     assert len(whole) == (14 if state is None else 7)
-    times = [each.created_at for each in whole]
+    times = [item.created_at for item in whole]
     assert times == sorted(times, reverse=newest_first)
     for size in (1, 2, 5):
         paged, after = [], None
@@ -216,7 +216,7 @@ def test_a_store_that_nobody_uses_loses_its_documents(ledger, stores):
     age(ledger, STORES, "used_at", 2 * 86_400_000 + 1)
     stores.used("t", "vs_2")
     assert [stores.expire(2), stores.expire(2), stores.expire(2)] == [2, 1, 0]
-    assert {each.id: (each.documents, each.expired) for each in stores.stores("t")} == {
+    assert {store.id: (store.documents, store.expired) for store in stores.stores("t")} == {
         "vs_1": (0, True), "vs_2": (3, False), "vs_3": (3, False), "vs_4": (3, False),
     }  # fmt: skip
     assert stores.store("t", "vs_2").expires_at > stores.store("t", "vs_2").used_at
@@ -228,10 +228,10 @@ def test_a_file_is_told_whole_and_nobody_elses_is_touched(ledger, stores):
     before = ledger.now()
     for tenant, knowledge in (("t", "vs_1"), ("t", "vs_2"), ("u", "vs_3")):
         create(stores, knowledge, tenant, FILES[:2])
-    found = stores.file("t", "vs_1", FILES[0])
-    assert before <= found.created_at <= ledger.now()
+    file = stores.file("t", "vs_1", FILES[0])
+    assert before <= file.created_at <= ledger.now()
     name = f"{FILES[0]}.md"
-    assert found == StoreFile(FILES[0], name, "in_progress", found.created_at, {})
+    assert file == StoreFile(FILES[0], name, "in_progress", file.created_at, {})
     others = [("t", "vs_1", FILES[1]), ("t", "vs_2", FILES[0]), ("u", "vs_3", FILES[0])]
     were = [stores.file(*other) for other in others]
     assert stores.describe("t", "vs_1", FILES[0], {"a": 1})
@@ -239,7 +239,7 @@ def test_a_file_is_told_whole_and_nobody_elses_is_touched(ledger, stores):
     assert (row.tenant, row.knowledge, row.file_id, row.tries) == ("t", "vs_1", FILES[0], 1)
     stores.fail(row.id, row.tries, "unsupported_file", "r" * 3_000)
     assert stores.file("t", "vs_1", FILES[0]) == replace(
-        found, state="failed", attributes={"a": 1}, code="unsupported_file", reason="r" * 2_000
+        file, state="failed", attributes={"a": 1}, code="unsupported_file", reason="r" * 2_000
     )
     stores.send("t", "vs_1", [Incoming(FILES[0], "again.md", {})])
     assert stores.file("t", "vs_1", FILES[0]).name == "again.md"

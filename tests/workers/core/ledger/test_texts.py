@@ -54,12 +54,12 @@ def test_a_text_comes_back_as_a_vector(ledger):
 def test_a_text_comes_back_as_a_verdict(ledger):
     moderator = PolicyModerator([SecretsDetector()], Policy({"secret": Rule("block")}))
     secret = "AKIAIOSFODNN7EXAMPLE"
-    clean, found = take_in(ledger, [moderation(input="a mill"), moderation(input=f"the key is {secret}")])
+    clean, text = take_in(ledger, [moderation(input="a mill"), moderation(input=f"the key is {secret}")])
     started = begin(ledger, "moderate")
     write(ledger, started, work(moderate=partial(moderate, moderator=moderator)).do(started))
-    told = ends(ledger, [clean, found])
-    assert {job_id: end.moderation.action for job_id, end in told.items()} == {clean: "allow", found: "block"}
-    (finding,) = told[found].moderation.findings
+    told = ends(ledger, [clean, text])
+    assert {job_id: end.moderation.action for job_id, end in told.items()} == {clean: "allow", text: "block"}
+    (finding,) = told[text].moderation.findings
     assert f"the key is {secret}"[finding.start : finding.end] == secret
     assert not any(secret.encode() in row.record.value for row in ledger.outbox(99))
 

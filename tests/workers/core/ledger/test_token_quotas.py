@@ -47,14 +47,14 @@ def test_a_job_that_may_be_answered_again_is_let_in_where_all_its_answers_fit(le
     ledger.of(Quotas).put("a", 100, "ever")
     first, second = (replace(job(tokens=30), most_tokens=most) for most in (90, 101))
     taken = ledger.ingest([second, first])
-    assert (taken.new, [each.id for each, _ in taken.over], state(ledger)) == (1, [second.id], (0, 90))
+    assert (taken.new, [new_job.id for new_job, _ in taken.over], state(ledger)) == (1, [second.id], (0, 90))
 
 
 def test_a_job_by_kafka_is_reserved_in_its_own_transaction_or_refused(ledger: Ledger, job: Make):
     ledger.of(Quotas).put("a", 100, "ever")
     first, second, third = job(tokens=60), job(tokens=50), job(tokens=40)
     taken = ledger.ingest([first, second, third])
-    assert (taken.new, [each.id for each, _ in taken.over]) == (2, [second.id])
+    assert (taken.new, [new_job.id for new_job, _ in taken.over]) == (2, [second.id])
     assert (state(ledger), reserved(ledger)) == ((0, 100), {first.id, third.id})
     assert refused(ledger) == [Category.QUOTA]
     assert ledger.standings([second.id])[second.id].refused.category is Category.QUOTA
@@ -68,7 +68,7 @@ def test_a_job_by_kafka_is_reserved_in_its_own_transaction_or_refused(ledger: Le
 def test_a_gateway_reserves_for_all_jobs_of_a_request_or_none(ledger: Ledger, job: Make):
     ledger.of(Quotas).put("a", 100, "ever")
     one, two = job(tokens=60), job(tokens=60)
-    together = [WantedQuota(each.id, "a", 60, group="request") for each in (one, two)]
+    together = [WantedQuota(new_job.id, "a", 60, group="request") for new_job in (one, two)]
     assert set(ledger.of(Quotas).reserve(together)) == {one.id, two.id}
     assert state(ledger) == (0, 0)
     assert ledger.of(Quotas).reserve(together[:1]) == {}
@@ -107,7 +107,7 @@ def test_a_lowered_quota_lets_in_what_was_reserved_and_nothing_beside_it(ledger:
     ledger.of(Quotas).reserve([WantedQuota(first.id, "a", 70)])
     ledger.of(Quotas).put("a", 50, "ever")
     taken = ledger.ingest([first, second])
-    assert ([each.id for each, _ in taken.over], state(ledger)) == ([second.id], (0, 60))
+    assert ([new_job.id for new_job, _ in taken.over], state(ledger)) == ([second.id], (0, 60))
 
 
 def gateway_says(says: str) -> tuple[bytes, str]:
@@ -214,7 +214,7 @@ def test_a_job_that_is_cancelled_costs_nothing(ledger: Ledger, job: Make):
     ledger.ingest([taken])
     ledger.of(Quotas).reserve([WantedQuota(ahead.id, "a", 30)])
     assert state(ledger) == (0, 60)
-    ledger.cancel_all([Cancellation(each.id, "a", "") for each in (taken, ahead)])
+    ledger.cancel_all([Cancellation(new_job.id, "a", "") for new_job in (taken, ahead)])
     assert state(ledger) == (0, 0)
     assert ledger.ingest([ahead]).new == 0
     assert state(ledger) == (0, 0)

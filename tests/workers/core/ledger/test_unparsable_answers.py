@@ -69,7 +69,7 @@ def test_metrics_count_the_jobs_by_failure(there: Deployment) -> None:
     there.to_the_end()
     with there.ledger.engine.connect() as connection:
         (metric,) = unparsable_jobs(connection)
-    assert [(each.labels, each.value) for each in metric.samples] == [({"failure": "unparsable"}, 2)]
+    assert [(sample.labels, sample.value) for sample in metric.samples] == [({"failure": "unparsable"}, 2)]
 
 
 def test_an_unparsable_answer_costs_the_tokens_that_it_took(there: Deployment) -> None:
@@ -86,7 +86,7 @@ def test_the_receipt_of_a_chain_has_the_cost_of_both_models(there: Deployment) -
     there.ledger.ingest([new := there.new(model=("echo", "other"), output=TREE)])
     there.run("model.echo", elsewhere)
     there.to_the_end()
-    assert {each["model"]: each["amount"] for each in costs(there.ledger)[new.id]["models"]} == {
+    assert {model["model"]: model["amount"] for model in costs(there.ledger)[new.id]["models"]} == {
         "echo": COST, "other": COST,
     }  # fmt: skip
 

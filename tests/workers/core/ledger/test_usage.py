@@ -25,10 +25,10 @@ def ended(
     new = [job(tenant=tenant) for _ in ages_ms]
     ledger.ingest(new)
     now = ledger.now()
-    for each, age in zip(new, ages_ms, strict=True):
-        answer(ledger, each.id, scores=scores)
+    for new_job, age in zip(new, ages_ms, strict=True):
+        answer(ledger, new_job.id, scores=scores)
         with writing(ledger.engine) as tx:
-            tx.execute(update(JOBS).where(JOBS.c.id == each.id).values(ended_at=now - age))
+            tx.execute(update(JOBS).where(JOBS.c.id == new_job.id).values(ended_at=now - age))
 
 
 def sums(ledger: Ledger, tenant: str = "a") -> list[tuple[int, int, int]]:
@@ -118,4 +118,4 @@ def test_scores_are_counted_once_by_kind_and_by_why_there_is_none(ledger: Ledger
     while ledger.prune(30_000):
         pass
     assert ledger.read(JOBS.select()) == []
-    assert [each.scores for each in ledger.of(ScoreCounts).all()] == [3, 3, 3]
+    assert [row.scores for row in ledger.of(ScoreCounts).all()] == [3, 3, 3]

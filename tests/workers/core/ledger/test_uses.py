@@ -43,7 +43,7 @@ def live(ledger, *used, key=None):
 def states(ledger, *entry_ids):
     """State of each; None: it is not there."""
     found = {row.id: row.state for row in ledger.read(select(ENTRIES.c.id, ENTRIES.c.state))}
-    return [found.get(each) for each in entry_ids]
+    return [found.get(entry_id) for entry_id in entry_ids]
 
 
 def reason(ledger, entry_id):
@@ -62,7 +62,7 @@ def test_a_changed_document_takes_its_answers_with_it(ledger):
     put(ledger, sha="2")
     assert states(ledger, resting, both, apart, on_none) == ["dead", "dead", "live", "live"]
     assert reason(ledger, resting) == "document a.md of knowledge base k has changed"
-    assert [(each.entry_id, each.vector) for each in ledger.of(Answers).changed(position, 9)] == [
+    assert [(row.entry_id, row.vector) for row in ledger.of(Answers).changed(position, 9)] == [
         (resting, None), (both, None),
     ]  # fmt: skip
     assert ledger.of(Answers).living([resting, both, apart]).keys() == {apart}
@@ -73,7 +73,7 @@ def test_a_removed_document_takes_its_answers_with_it(ledger):
     entries = live(ledger, one), live(ledger, other)
     ledger.of(KnowledgeBases).remove([one[0], other[0]])
     assert states(ledger, *entries) == ["dead", "dead"]
-    assert [reason(ledger, each) for each in entries] == [
+    assert [reason(ledger, entry) for entry in entries] == [
         "document a.md of knowledge base k was removed", "document b.md of knowledge base k was removed",
     ]  # fmt: skip
 
@@ -151,8 +151,8 @@ class Race:
         """Each updater has a document of its own, and each of two askers asks for all of them."""
         number = len(self.committed)
         with ThreadPoolExecutor(number + 2) as pool:
-            running = [pool.submit(self._update, each, updates // number) for each in range(number)]
-            running += [pool.submit(self._ask, each, lookups // 2) for each in range(2)]
+            running = [pool.submit(self._update, place, updates // number) for place in range(number)]
+            running += [pool.submit(self._ask, place, lookups // 2) for place in range(2)]
             for future in running:
                 future.result()
 

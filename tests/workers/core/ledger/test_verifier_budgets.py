@@ -54,7 +54,7 @@ def test_a_verifiers_call_is_reserved_beside_the_answer(there: Deployment):
     assert (spent, reserved > before[1] + 1_500 * 20) == (0, True)
     there.to_the_end()
     (cost,) = costs(there.ledger).values()
-    assert {each["model"]: each["amount"] for each in cost["models"]} == {"other": 440, "echo": 130}
+    assert {model["model"]: model["amount"] for model in cost["models"]} == {"other": 440, "echo": 130}
     assert books(there.ledger) == (570, 0)
 
 

@@ -38,12 +38,12 @@ def test_a_batch_is_announced_once_to_who_listens(ledger):
             ledger.of(Webhooks).announce(
                 tx, data={"counts": {"total": 3}}, callback=Recipient(url="https://shop.example/done"), **told
             )
-    found = ledger.of(Webhooks).deliveries(Range(), 10)
-    assert sorted((each.type, each.subject, each.url or each.endpoint_id) for each in found) == sorted([
+    deliveries = ledger.of(Webhooks).deliveries(Range(), 10)
+    assert sorted((item.type, item.subject, item.url or item.endpoint_id) for item in deliveries) == sorted([
         ("batch.completed", told["subject"], one),
         ("batch.completed", told["subject"], "https://shop.example/done"),
     ])  # fmt: skip
-    _, body = ledger.of(Webhooks).delivery(found[0].id)
+    _, body = ledger.of(Webhooks).delivery(deliveries[0].id)
     assert json.loads(body)["data"] == {"id": told["subject"], "counts": {"total": 3}}
 
 
@@ -59,7 +59,7 @@ def test_what_is_forgotten_goes_with_its_job(ledger):
         ledger.prune(1_000)
     assert ledger.read(select(DELIVERIES.c.id)) == []
     assert ledger.read(select(CALLBACKS_OF_JOBS.c.job_id)) == []
-    assert [each.origin for each in ledger.of(Webhooks).endpoints(origins=ORIGINS)] == ["registered"]
+    assert [endpoint.origin for endpoint in ledger.of(Webhooks).endpoints(origins=ORIGINS)] == ["registered"]
 
 
 def test_what_the_relay_and_a_worker_ask_uses_indexes(ledger):
@@ -92,5 +92,5 @@ def test_what_the_relay_and_a_worker_ask_uses_indexes(ledger):
         assert len(seen) >= 5
         for statement, parameters in seen:
             plan = plan_of(tx, statement, parameters)
-            found = [line for line in scans(plan) if "webhook_endpoints" not in line and "callbacks" not in line]
-            assert found == [], f"{statement}\n{plan}"
+            lines = [line for line in scans(plan) if "webhook_endpoints" not in line and "callbacks" not in line]
+            assert lines == [], f"{statement}\n{plan}"

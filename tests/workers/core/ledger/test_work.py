@@ -89,7 +89,7 @@ def test_what_follows_is_done_and_written_at_once(ledger, answered):
     }
     ((kind, value),) = ledger.terminals([job_id]).values()
     stages = decode_value(kind, value).stages
-    assert [(each.stage, each.attempt, each.group_size) for each in stages] == [
+    assert [(stage.stage, stage.attempt, stage.group_size) for stage in stages] == [
         ("generate", 1, 1), ("moderate", 1, 1), ("judge", 1, 1),
     ]  # fmt: skip
     assert (stages[-1].waited_ms, ledger.overview().claims) == (0, 0)
@@ -135,7 +135,7 @@ def test_what_is_not_possible_yet_waits_alone(ledger, answered):
     write(ledger, again, work().do(again))
     assert told(ledger, job_id)[2:] == ["headrace.result.v1"]
     ((kind, value),) = ledger.terminals([job_id]).values()
-    assert [each.attempt for each in decode_value(kind, value).stages] == [1, 1, 2]
+    assert [stage.attempt for stage in decode_value(kind, value).stages] == [1, 1, 2]
 
 
 def test_who_dies_behind_a_step_is_told_after_it(ledger, answered):

@@ -46,7 +46,7 @@ def test_a_failed_step_goes_to_the_next_model_at_once():
     assert first.tokens == 140
     second = failed("b", context_of(first), attempts=2, tokens=140)
     assert (second.delay_ms, second.queue, second.tokens) == (0, "model.c", 100)
-    assert [each.model for each in tried_in(context_of(second))] == ["a", "b"]
+    assert [attempt.model for attempt in tried_in(context_of(second))] == ["a", "b"]
 
 
 def test_a_model_that_is_to_be_asked_once_more_is_asked_before_the_next():
@@ -77,7 +77,7 @@ def test_the_last_model_has_the_whole_retry_schedule():
 def test_a_passing_error_stays_with_its_model():
     later = failed("a", category=Category.TRANSIENT)
     assert (later.queue, isinstance(later.outcome, Retry)) == (None, True)
-    assert [each.model for each in tried_in(context_of(later))] == ["a"]
+    assert [attempt.model for attempt in tried_in(context_of(later))] == ["a"]
 
 
 def test_models_that_are_avoided_are_passed_over_in_their_order():

@@ -122,7 +122,7 @@ def test_a_model_is_asked_once_more_only_where_that_can_help() -> None:
         decide_next(again, CHAIN, Lane.INTERACTIVE, 2.0),
         decide_next(again, CHAIN, Lane.INTERACTIVE, 60, avoided=("a",)),
     ]
-    assert [(each.action, each.model) for each in decisions] == [("retry", None), *[("next", "b")] * 3]
+    assert [(decision.action, decision.model) for decision in decisions] == [("retry", None), *[("next", "b")] * 3]
 
 
 def test_behind_the_last_model_the_retry_schedule_begins() -> None:

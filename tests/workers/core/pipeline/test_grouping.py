@@ -46,7 +46,7 @@ def test_held_answers_run_apart_from_free_ones():
         generation(tools=(tool,), tool_choice="required"),
     ]
     free = generation(tools=(tool,), tool_choice="none")
-    assert len({generate_group(each, ID) for each in held}) == 1
+    assert len({generate_group(job, ID) for job in held}) == 1
     assert generate_group(free, ID) == group() != generate_group(held[0], ID)
 
 

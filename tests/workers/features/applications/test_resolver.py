@@ -124,7 +124,10 @@ def test_the_criteria_of_a_job_come_behind_those_of_its_application() -> None:
     """So that a test may judge by more than the application does. Two criteria of one name are refused."""
     fields = {"application": "triage", "variables": {"ticket": "t"}, "reference": "bug"}
     own = [{"criterion": "f1"}, {"criterion": "exact_match"}]
-    assert [each.key for each in resolve(GenerationJob(**fields, criteria=own)).criteria] == ["exact_match", "f1"]
+    assert [criterion.key for criterion in resolve(GenerationJob(**fields, criteria=own)).criteria] == [
+        "exact_match",
+        "f1",
+    ]
     with pytest.raises(InvalidRecord, match="triage has another criterion 'exact_match'; give yours another name"):
         resolve(GenerationJob(**fields, criteria=[{"criterion": "contains", "name": "exact_match", "text": "bug"}]))
 

@@ -54,7 +54,7 @@ def found(ledger, *wanted):
     """What a tenant gets for each name, such as `shop triage@3`: scope, number and label."""
     asked = [Wanted(tenant, *name.split("@")) for tenant, name in map(str.split, wanted)]
     versions = ledger.of(Applications).find(asked)
-    return [(v.scope, v.number, v.label) if (v := versions.get(each)) else None for each in asked]
+    return [(v.scope, v.number, v.label) if (v := versions.get(row)) else None for row in asked]
 
 
 def count(ledger, table):

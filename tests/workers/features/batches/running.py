@@ -38,7 +38,7 @@ def jobs(count, **fields):
 
 def text_of(lines):
     """Lines as a file; what is bytes stands as it is."""
-    return b"".join((each if isinstance(each, bytes) else json.dumps(each).encode()) + b"\n" for each in lines)
+    return b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
 
 
 def with_usage(row, prompt=3, completion=2, attempt=1):
@@ -139,8 +139,8 @@ class Running:
         return self._lines(self.batch(batch_id).output_file)
 
     def errors(self, batch_id):
-        found = self._lines(self.batch(batch_id).error_file)
-        return sorted((each["line"], each["error"]["code"]) for each in found)
+        lines = self._lines(self.batch(batch_id).error_file)
+        return sorted((item["line"], item["error"]["code"]) for item in lines)
 
     def error_lines(self, batch_id):
         return self._lines(self.batch(batch_id).error_file)

@@ -41,7 +41,7 @@ def test_a_line_waits_for_another_batch_that_has_its_job(running):
     assert running.batch(second).taken == 0
     running.run()
     assert (lines(running, first), lines(running, second)) == ([1, 2, 3], [1, 2, 3])
-    assert {running.batch(each).state for each in (first, second)} == {"completed"}
+    assert {running.batch(item).state for item in (first, second)} == {"completed"}
     assert len(running.jobs()) == 5
 
 

@@ -102,9 +102,9 @@ def test_an_inner_address_is_told_nothing(running):
         running.run()
         office.deliver()
         assert receiver.heard == []
-    found = running.ledger.of(Webhooks).deliveries(Range(tenant="a"), 10)
-    assert [each.state for each in found] == ["failed"]
-    assert "not a public address" in found[0].error
+    deliveries = running.ledger.of(Webhooks).deliveries(Range(tenant="a"), 10)
+    assert [item.state for item in deliveries] == ["failed"]
+    assert "not a public address" in deliveries[0].error
 
 
 def test_only_the_ends_that_it_asks_for_are_told(running):
@@ -125,5 +125,5 @@ def test_only_the_ends_that_it_asks_for_are_told(running):
 def test_the_same_file_with_another_callback_is_another_batch(running):
     """Else the second receiver would wait in vain."""
     callbacks = (None, BatchCallback(url="https://a.example/"), BatchCallback(url="https://b.example/"))
-    wishes = [BatchOptions(tenant="a", defaults=DEFAULTS, callback=each) for each in callbacks]
-    assert len({each.key("digest") for each in wishes}) == 3
+    wishes = [BatchOptions(tenant="a", defaults=DEFAULTS, callback=callback) for callback in callbacks]
+    assert len({wish.key("digest") for wish in wishes}) == 3

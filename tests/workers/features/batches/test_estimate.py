@@ -38,11 +38,11 @@ def test_the_interval_holds_for_nine_of_ten_sub_batches(write, known, lines):
     for _ in range(200):
         drawn = chance.sample(everything, known + lines)
         history, batch = drawn[:known], drawn[known:]
-        wanted = {tokens: sum(each.wanted == tokens for each in batch) for tokens in (64, 256, 512)}
+        wanted = {tokens: sum(ran.wanted == tokens for ran in batch) for tokens in (64, 256, 512)}
         for name in held:
             most = 1.0 if name == "wrote" else None
             interval = predicted(wanted, history, lambda each, name=name: getattr(each, name), most)
-            truth = sum(getattr(each, name) for each in batch)
+            truth = sum(getattr(ran, name) for ran in batch)
             held[name] += interval.low - 1e-6 <= truth <= interval.high + 1e-6
     assert held["wrote"] >= 200 * LEVEL
     assert held["busy_ms"] >= 200 * LEVEL
@@ -64,7 +64,7 @@ def test_the_clock_holds_for_nine_of_ten_batches_of_few_groups_and_of_many(lines
         spans = schedule(history, slots)
         batch = [ran() for _ in range(lines)]
         parallel, longest = side_by_side(spans), max(end - start for start, end in spans)
-        told = predicted({64: lines}, history, lambda each: each.busy_ms).over(parallel)
+        told = predicted({64: lines}, history, lambda ran: ran.busy_ms).over(parallel)
         clock = max(end for _, end in schedule(batch, slots))
         told = told.ends_with(last_one(longest, parallel))
         held += told.low <= clock <= told.high
@@ -76,7 +76,7 @@ def schedule(lines, slots, size=8):
     free, spans = [0.0] * slots, []
     for first in range(0, len(lines), size):
         start = min(free)
-        end = start + sum(each.busy_ms for each in lines[first : first + size])
+        end = start + sum(line.busy_ms for line in lines[first : first + size])
         free[free.index(start)] = end
         spans.append((start, end))
     return spans
@@ -85,22 +85,22 @@ def schedule(lines, slots, size=8):
 def test_it_narrows_as_more_is_known():
     chance = random.Random(5)
     ran = [Ran(64, skewed(chance, 64), 1.0) for _ in range(2_000)]
-    few, many = (predicted({64: 1_000}, part, lambda each: each.wrote, 1.0) for part in (ran[:50], ran))
+    few, many = (predicted({64: 1_000}, part, lambda ran: ran.wrote, 1.0) for part in (ran[:50], ran))
     assert few.high - few.low > 2 * (many.high - many.low)
     assert max(few.high, many.high) <= 64_000
 
 
 def test_no_line_is_expected_to_write_more_than_it_may():
-    told = predicted({64: 10}, [Ran(64, 67, 1.0)] * 30, lambda each: each.wrote, 1.0)
+    told = predicted({64: 10}, [Ran(64, 67, 1.0)] * 30, lambda ran: ran.wrote, 1.0)
     assert told == Interval(640, 640, 640)
 
 
 def test_a_kind_of_which_little_is_known_may_be_as_long_or_as_large_a_share():
     ran = [Ran(64, 32, 1.0)] * 30
-    told = predicted({512: 10}, ran, lambda each: each.wrote, 1.0)
+    told = predicted({512: 10}, ran, lambda ran: ran.wrote, 1.0)
     assert (told.low, told.high) == (320, 2_560)
-    assert predicted({64: 10}, ran, lambda each: each.wrote, 1.0).expected == 320
-    assert predicted({64: 10}, ran[:19], lambda each: each.wrote, 1.0) is None
+    assert predicted({64: 10}, ran, lambda ran: ran.wrote, 1.0).expected == 320
+    assert predicted({64: 10}, ran[:19], lambda ran: ran.wrote, 1.0) is None
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_it_counts_what_would_run_and_what_would_not(forecast, ledger):  # noqa:
     assert code == 1
     assert (told["lines"], told["would_run"]) == (4, 2)
     assert told["errors"] == {"duplicate_custom_id": 1, "invalid": 1}
-    assert [each["line"] for each in told["first_errors"]] == [2, 3]
+    assert [error["line"] for error in told["first_errors"]] == [2, 3]
     assert (told["prompt_tokens"], told["most_tokens"]) == (3, 15)
     for table in (BATCHES, FILES, JOBS):
         assert ledger.read(select(func.count()).select_from(table))[0][0] == 0

@@ -58,7 +58,7 @@ def test_small_batches_behind_a_large_one_of_their_tenant_end_within_some_groups
         running.turn()
         running.end(limit=32)
     running.turn(4)
-    assert [running.batch(each).completed for each in small] == [3, 5, 2]
+    assert [running.batch(item).completed for item in small] == [3, 5, 2]
     assert 0 < running.batch(large).completed < 200
 
 
@@ -94,7 +94,7 @@ def test_lines_that_are_held_are_counted(running):
     batch = running.batch(batch_id)
     assert (batch.held, Batch.of(batch).headrace.held, running.batch(other).held) == (2, 2, 0)
     assert progress_words(batch) == "in_progress: 0 of 5, 2 held (`headrace review held` says why)"
-    assert [each.held for each in running.ledger.of(Batches).batches("a")] == [0, 2]
+    assert [row.held for row in running.ledger.of(Batches).batches("a")] == [0, 2]
     with writing(running.ledger.engine) as tx:
         tx.execute(mine.values(state="ready", held_at=None))
     running.run()
@@ -230,13 +230,13 @@ def test_only_so_many_lines_are_under_way(ledger, tmp_path):
     under_way = [batch.taken - batch.completed for batch in map(running.batch, (first, second))]
     assert under_way == [50, 50]
     running.run()
-    assert {running.batch(each).state for each in (first, second)} == {"completed"}
+    assert {running.batch(item).state for item in (first, second)} == {"completed"}
 
 
 def test_a_batch_of_which_everything_failed_has_failed(running):
     wrong, died = running.submit([b"{", b"{"]), running.submit(jobs(2))
     running.run(dead)
-    assert {running.batch(each).state for each in (wrong, died)} == {"failed"}
+    assert {running.batch(item).state for item in (wrong, died)} == {"failed"}
     assert running.errors(died) == [(1, "permanent"), (2, "permanent")]
     assert running.error_lines(died)[0]["receipt"]["category"] == "permanent"
 
@@ -401,7 +401,7 @@ def test_bridges_that_are_killed_at_other_lines_each_time_fail_no_batch(running)
 
 
 def test_lines_behind_the_one_that_kills_bridges_are_named_in_the_error_file(running):
-    batch_id = running.submit([{"idempotency_key": f"n{each}", **job} for each, job in enumerate(jobs(600), 1)])
+    batch_id = running.submit([{"idempotency_key": f"n{number}", **job} for number, job in enumerate(jobs(600), 1)])
     running.turn()
     taken = running.batch(batch_id).taken
     for _ in range(3):
@@ -583,8 +583,8 @@ def test_lines_that_take_long_to_admit_are_taken_in_a_few_at_a_time(ledger, tmp_
     slow = Running(ledger, tmp_path, clock=Slow())
     ids = [slow.submit(jobs(3)) for _ in range(2)]
     slow.turn(2)
-    taken = [slow.batch(each).taken for each in ids]
+    taken = [slow.batch(item).taken for item in ids]
     assert max(taken) - min(taken) <= 1
     assert sum(taken) < 6
     slow.turn(6)
-    assert [slow.batch(each).taken for each in ids] == [3, 3]
+    assert [slow.batch(item).taken for item in ids] == [3, 3]

@@ -7,8 +7,8 @@ from headrace_workers.features.batches.metrics import lines
 
 def counts(ledger):
     with reading(ledger.engine) as tx:
-        (found,) = lines(tx)
-    return {sample.labels["state"]: sample.value for sample in found.samples}
+        (metric,) = lines(tx)
+    return {sample.labels["state"]: sample.value for sample in metric.samples}
 
 
 def test_lines_of_open_batches_are_counted_by_their_state(ledger, tmp_path):

@@ -63,7 +63,7 @@ def test_a_line_of_many_inputs_is_one_answer(running):
     assert (batch.state, batch.completed, batch.prompt_tokens) == ("completed", 2, 16)
     many = next(line for line in running.output(batch_id) if line["custom_id"] == "many")
     answer = CreateEmbeddingResponse.model_validate(many["response"]["body"])
-    assert [each.index for each in answer.data] == [0, 1, 2]
+    assert [entry.index for entry in answer.data] == [0, 1, 2]
     assert answer.data[0].embedding == pytest.approx([0.6, 0.8])
 
 
@@ -90,14 +90,14 @@ def test_what_cannot_be_had_is_refused_by_name(running, line, words):
     (error,) = running.error_lines(batch_id)
     assert error["line"] == 1
     assert words in error["error"]["message"]
-    assert [each["custom_id"] for each in running.output(batch_id)] == ["good"]
+    assert [item["custom_id"] for item in running.output(batch_id)] == ["good"]
 
 
 def test_lines_of_a_batch_go_where_it_does(running):
     lines = [chat("a"), embedding("b", "x"), *jobs(1)]
     batch_id = running.submit(lines, endpoint=CHAT)
     running.run()
-    messages = [each["error"]["message"] for each in running.error_lines(batch_id)]
+    messages = [line["error"]["message"] for line in running.error_lines(batch_id)]
     assert "all lines of this batch go to /v1/chat/completions" in messages[0]
     assert "no request to /v1/chat/completions" in messages[1]
     mixed = running.submit(lines)
@@ -143,7 +143,7 @@ def test_moderations_are_verdicts(running):
     running.end(verdict, queue="moderate")
     running.settle()
     (found,) = running.output(batch_id)
-    assert [each["flagged"] for each in found["response"]["body"]["results"]] == [False]
+    assert [result["flagged"] for result in found["response"]["body"]["results"]] == [False]
 
 
 def test_responses_and_completions_are_answered_too(running):

@@ -54,7 +54,7 @@ def facts(running, batch_id):
     batch = running.batch(batch_id)
     counted = ("state", "completed", "failed", "cached", "prompt_tokens", "completion_tokens", "spent", "reserved")
     files = running.output(batch_id), running.error_lines(batch_id)
-    said = [sorted(lines, key=lambda each: each["line"]) for lines in files]
+    said = [sorted(lines, key=lambda line: line["line"]) for lines in files]
     return [getattr(batch, name) for name in counted], said
 
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_written_again_is_told_line_by_line(running):
     assert [line["line"] for line in facts(running, batch_id)[1][0]] == [2, 5, 6, 7]
     assert running.errors(batch_id) == [(1, "lost"), (3, "invalid"), (4, "permanent")]
     words = [line["error"]["message"] for line in running.error_lines(batch_id) if line["line"] != 3]
-    assert all(f"headrace batch retry-failed {batch_id}" in each for each in words)
+    assert all(f"headrace batch retry-failed {batch_id}" in word for word in words)
     second, _ = running.again(batch_id)
     running.run()
     assert [line["line"] for line in running.output(second.id)] == [1, 4]

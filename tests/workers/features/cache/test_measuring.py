@@ -50,8 +50,8 @@ def test_a_pair_has_its_cosine_and_its_guard() -> None:
         told.append,
     )
     assert (said, sum(told)) == ([["a", "b", "c"]], 3)
-    assert [each.similarity for each in found] == pytest.approx([0.6, 0.6, 1.0])
-    assert [each.refusal for each in found] == [ODD, None, None]
+    assert [item.similarity for item in found] == pytest.approx([0.6, 0.6, 1.0])
+    assert [item.refusal for item in found] == [ODD, None, None]
 
 
 def test_served_is_what_is_near_and_not_refused() -> None:
@@ -120,21 +120,21 @@ def verifier(answer):
 
 def test_one_that_tells_them_apart_is_measured_as_such():
     """Its AUROC is 1, and it confirms all that is the same and nothing else."""
-    found = measure_verifier(verifier(lambda text: (0.9, 0, 0.1, 0) if "same\n" in text else (0.1, 0, 0.9, 0)), PAIRS)
-    assert (found.auroc, found.low, found.high, found.is_chance) == (1.0, 1.0, 1.0, False)
-    assert (found.pairs, found.silent, found.confirmed, found.wrongly) == (80, 0, 1.0, 0.0)
+    quality = measure_verifier(verifier(lambda text: (0.9, 0, 0.1, 0) if "same\n" in text else (0.1, 0, 0.9, 0)), PAIRS)
+    assert (quality.auroc, quality.low, quality.high, quality.is_chance) == (1.0, 1.0, 1.0, False)
+    assert (quality.pairs, quality.silent, quality.confirmed, quality.wrongly) == (80, 0, 1.0, 0.0)
 
 
 @pytest.mark.parametrize("answer", [(0.9, 0, 0.1, 0), (0, 0, 0, 0)])
 def test_one_that_says_the_same_of_all_is_chance(answer):
-    found = measure_verifier(verifier(lambda text: answer), PAIRS)
-    assert (found.auroc, found.is_chance) == (0.5, True)
-    assert found.confirmed == found.wrongly == (1.0 if answer[0] else 0.0)
+    quality = measure_verifier(verifier(lambda text: answer), PAIRS)
+    assert (quality.auroc, quality.is_chance) == (0.5, True)
+    assert quality.confirmed == quality.wrongly == (1.0 if answer[0] else 0.0)
 
 
 def test_one_that_denies_all_is_refused_however_well_it_orders():
-    found = measure_verifier(verifier(lambda text: (0.2, 0, 0.7, 0) if "same\n" in text else (0.1, 0, 0.9, 0)), PAIRS)
-    assert (found.auroc, found.confirmed, found.is_chance) == (1.0, 0.0, True)
+    quality = measure_verifier(verifier(lambda text: (0.2, 0, 0.7, 0) if "same\n" in text else (0.1, 0, 0.9, 0)), PAIRS)
+    assert (quality.auroc, quality.confirmed, quality.is_chance) == (1.0, 0.0, True)
 
 
 def test_one_that_is_worse_than_chance_is_refused():
@@ -146,11 +146,11 @@ def test_one_that_is_worse_than_chance_is_refused():
 def test_a_few_pairs_by_luck_show_nothing():
     lucky = {f"known {n}\n" for n in (3, 5, 4)}
     few = PAIRS[:8]
-    found = measure_verifier(
+    quality = measure_verifier(
         verifier(lambda text: (0.9, 0, 0.1, 0) if any(e in text for e in lucky) else (0.1, 0, 0.9, 0)), few
     )
-    assert found.auroc > 0.5
-    assert found.is_chance
+    assert quality.auroc > 0.5
+    assert quality.is_chance
 
 
 def test_pairs_of_one_label_measure_nothing():

@@ -10,16 +10,16 @@ def test_the_choice_is_the_same_everywhere() -> None:
 
 
 def test_about_the_share_is_chosen_and_a_larger_share_keeps_them() -> None:
-    tenth = {each for each in IDS if chosen(each, 0.1)}
+    tenth = {text for text in IDS if chosen(text, 0.1)}
     assert abs(len(tenth) - 2_000) < 4 * (20_000 * 0.09) ** 0.5
-    assert tenth < {each for each in IDS if chosen(each, 0.3)}
-    assert not any(chosen(each, 0.0) for each in IDS)
-    assert all(chosen(each, 1.0) for each in IDS)
+    assert tenth < {text for text in IDS if chosen(text, 0.3)}
+    assert not any(chosen(text, 0.0) for text in IDS)
+    assert all(chosen(text, 1.0) for text in IDS)
 
 
 def test_two_purposes_choose_independently() -> None:
-    audited = [each for each in IDS if chosen(each, 0.3)]
-    again = sum(chosen(each, 0.3, "again") for each in audited)
+    audited = [text for text in IDS if chosen(text, 0.3)]
+    again = sum(chosen(text, 0.3, "again") for text in audited)
     assert abs(again / len(audited) - 0.3) < 0.03
 
 

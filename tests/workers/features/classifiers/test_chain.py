@@ -48,9 +48,9 @@ def run(ledger: Ledger, generator: Any) -> None:
 
 
 def decisions_of(ledger: Ledger, job_id: str) -> Decisions:
-    found = end_of(ledger, job_id).decisions
-    assert found is not None
-    return found
+    decisions = end_of(ledger, job_id).decisions
+    assert decisions is not None
+    return decisions
 
 
 def scores(*probabilities: float) -> Decided:
@@ -61,9 +61,9 @@ def test_a_job_that_its_classifier_is_sure_of_goes_no_further(ledger: Ledger, tm
     make(tmp_path, "echo")
     (job_id,) = take_in(ledger, [asking("invoice refund charge")])
     run(ledger, monitored(load_generator(tmp_path, "echo"), ModelHealth(ledger, "echo")).urgent)
-    found = decisions_of(ledger, job_id)
-    assert (found.model, found.answers[0].type, found.answers[0].calibrated) == ("echo", "choice", True)
-    assert getattr(found.answers[0], "choice") == "billing"  # noqa: B009 - one of several kinds of answers
+    decisions = decisions_of(ledger, job_id)
+    assert (decisions.model, decisions.answers[0].type, decisions.answers[0].calibrated) == ("echo", "choice", True)
+    assert getattr(decisions.answers[0], "choice") == "billing"  # noqa: B009 - one of several kinds of answers
 
 
 def test_an_abstention_is_neither_an_attempt_nor_a_failure(ledger: Ledger, tmp_path: Path) -> None:
@@ -76,10 +76,10 @@ def test_an_abstention_is_neither_an_attempt_nor_a_failure(ledger: Ledger, tmp_p
     (job_id,) = take_in(ledger, [asking("zebra quartz")])
     run(ledger, classifier)
     run(ledger, Decider(scores(0.1, 0.7, 0.2), alias="other"))
-    found = decisions_of(ledger, job_id)
-    assert (found.model, found.attempts) == ("other", ())
-    assert found.because is not None
-    assert found.because.startswith(
+    decisions = decisions_of(ledger, job_id)
+    assert (decisions.model, decisions.attempts) == ("other", ())
+    assert decisions.because is not None
+    assert decisions.because.startswith(
         "other answered in place of echo (abstained: the input is outside what the classifier was trained on"
     )
     assert [(record.stage, record.attempt) for record in end_of(ledger, job_id).stages] == [("decide", 1)]
@@ -89,8 +89,8 @@ def test_a_chain_that_ends_with_an_abstaining_classifier_answers_with_a_refusal(
     make(tmp_path, "echo")
     (job_id,) = take_in(ledger, [asking("zebra quartz", model="echo")])
     run(ledger, monitored(load_generator(tmp_path, "echo"), ModelHealth(ledger, "echo")))
-    found = decisions_of(ledger, job_id)
-    assert [(answer.type, answer.name) for answer in found.answers] == [("refusal", "kind")]
+    decisions = decisions_of(ledger, job_id)
+    assert [(answer.type, answer.name) for answer in decisions.answers] == [("refusal", "kind")]
 
 
 def test_a_classifier_whose_breaker_is_open_is_not_asked(ledger: Ledger, tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_an_abstention_shows_that_a_classifier_works_and_closes_its_breaker(ledg
 
 
 def answered_by_other(ledger: Ledger, *jobs: tuple[str, Decided]) -> None:
-    for text, found in jobs:
+    for text, decided in jobs:
         take_in(ledger, [asking(text, model="other", tenant="acme")])
-        run(ledger, Decider(found, alias="other"))
+        run(ledger, Decider(decided, alias="other"))
 
 
 def test_accepted_decisions_of_a_tenant_are_labelled_rows(ledger: Ledger) -> None:

@@ -45,10 +45,10 @@ def _trained(words: str) -> tuple[tuple[Any, ...], str, Trained]:
     with TemporaryDirectory() as folder:
         rows = texts(400, words={label: names for label, *names in json.loads(words)})
         data = read_data(write(Path(folder) / "labels.jsonl", rows), EMBEDDER, 0)
-        found = train(
+        trained = train(
             vectors_of(data, EMBEDDER), data.labels, len(data.classes), len(data.classes), 0.9, 0, EMBEDDER.id
         )
-        return data.classes, data.digest, found
+        return data.classes, data.digest, trained
 
 
 def make(home: Path, alias: str = "kinds", *, tenant: str = "", **changes: Any) -> tuple[Card, Head]:
@@ -56,12 +56,13 @@ def make(home: Path, alias: str = "kinds", *, tenant: str = "", **changes: Any) 
     make_hash_embedder(home)
     words = changes.pop("words", WORDS)
     novelty, embedder = changes.pop("novelty", None), changes.pop("embedder_id", EMBEDDER.id)
-    classes, digest, found = _trained(json.dumps([(key, *values) for key, values in words.items()]))
+    classes, digest, trained = _trained(json.dumps([(key, *values) for key, values in words.items()]))
     fields = {
         "question": "kind", "labels": classes, "none": False, "embedder": "hash",
-        "threshold": found.rule.threshold, "least_logit": found.rule.least_logit, "agreement": 0.9,
-        "agreement_bound": found.figures.agreement_bound, "rows": 400, "held_out": 80, "served": found.figures.served,
-        "agreed": found.figures.agreed, "right": found.figures.right, "foreign": found.figures.foreign,
+        "threshold": trained.rule.threshold, "least_logit": trained.rule.least_logit, "agreement": 0.9,
+        "agreement_bound": trained.figures.agreement_bound, "rows": 400, "held_out": 80,
+        "served": trained.figures.served, "agreed": trained.figures.agreed, "right": trained.figures.right,
+        "foreign": trained.figures.foreign,
         "calibration_error": 0.0, "calibrated": True,
         "data_sha256": digest, "seed": 0,
     }  # fmt: skip
@@ -70,14 +71,14 @@ def make(home: Path, alias: str = "kinds", *, tenant: str = "", **changes: Any) 
         home,
         alias,
         card,
-        replace(found.head, embedder=embedder),
-        novelty or found.novelty,
+        replace(trained.head, embedder=embedder),
+        novelty or trained.novelty,
         source="labels.jsonl",
         licence="CC0-1.0",
         tenant=tenant,
         context_length=256,
     )
-    return card, found.head
+    return card, trained.head
 
 
 @pytest.fixture
@@ -133,16 +134,16 @@ UNREAD = {
 @pytest.mark.parametrize("what", UNREAD)
 def test_it_abstains_from_all_that_it_was_not_trained_for(home: Path, what: str) -> None:
     request, words = UNREAD[what]
-    sure, found = answered(home, asking(SURE), request)
+    sure, decided = answered(home, asking(SURE), request)
     assert isinstance(sure, Decided)
-    assert isinstance(found, Abstained)
-    assert str(found).startswith(words)
+    assert isinstance(decided, Abstained)
+    assert str(decided).startswith(words)
 
 
 def test_it_abstains_below_its_threshold(tmp_path: Path) -> None:
     unclear = asking("invoice thanks")
-    _, _, found = _trained(json.dumps([(key, *values) for key, values in WORDS.items()]))
-    lenient = replace(found.novelty, scale=np.array([0, 1, 0, 1, 1e9], np.float32))
+    _, _, trained = _trained(json.dumps([(key, *values) for key, values in WORDS.items()]))
+    lenient = replace(trained.novelty, scale=np.array([0, 1, 0, 1, 1e9], np.float32))
     for threshold, kind in ((0.999, Abstained), (0.0, Decided)):
         make(tmp_path, threshold=threshold, least_logit=-99.0, novelty=lenient)
         (answer,) = answered(tmp_path, unclear)
@@ -185,10 +186,10 @@ def test_the_levels_of_a_scale_are_labels(home: Path) -> None:
     scale = ScaleQuestion.model_validate({
         "type": "score", "name": "kind", "instructions": "Which?", "levels": [{"label": label} for label in WORDS],
     })  # fmt: skip
-    (found,) = answered(home, asking("crash error screen", scale))
-    assert isinstance(found, Decided)
-    assert found.answers[0] is not None
-    assert found.answers[0].probabilities[1] > 0.9
+    (decided,) = answered(home, asking("crash error screen", scale))
+    assert isinstance(decided, Decided)
+    assert decided.answers[0] is not None
+    assert decided.answers[0].probabilities[1] > 0.9
 
 
 def test_a_text_that_no_choice_fits_is_left_to_others(tmp_path: Path) -> None:
@@ -204,16 +205,16 @@ def test_a_text_that_no_choice_fits_is_left_to_others(tmp_path: Path) -> None:
         tmp_path, "kinds", card.model_copy(update={"none": True}), whole, novelty, source="", licence="",
         tenant="", context_length=256,
     )  # fmt: skip
-    (found,) = answered(tmp_path, asking("invoice refund charge"))
-    assert isinstance(found, Abstained)
-    assert "none of the choices fits" in str(found)
+    (decided,) = answered(tmp_path, asking("invoice refund charge"))
+    assert isinstance(decided, Abstained)
+    assert "none of the choices fits" in str(decided)
 
 
 def test_it_writes_no_text_and_gives_no_probabilities_of_tokens(home: Path) -> None:
     model = load_generator(home, "kinds")
-    (found,) = model.generate([Request((Message(role="user", content="hi"),), Sampling())])
-    assert isinstance(found, InvalidRecord)
-    assert "answers decisions and writes no text" in str(found)
+    (completion,) = model.generate([Request((Message(role="user", content="hi"),), Sampling())])
+    assert isinstance(completion, InvalidRecord)
+    assert "answers decisions and writes no text" in str(completion)
     with pytest.raises(NoProbabilities):
         model.label_probabilities([])
 

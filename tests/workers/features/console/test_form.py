@@ -41,7 +41,7 @@ def test_the_code_sends_the_same_job(form: Form):
     assert GenerationJob.model_validate_json(json.dumps(ast.literal_eval(literal)), strict=True) == job
     producer = MemoryProducer()
     (call,) = [node for node in ast.walk(ast.parse(kafka)) if _calls(node, "generate")]
-    given: dict[str, Any] = {each.arg or "": ast.literal_eval(each.value) for each in call.keywords}  # type: ignore[attr-defined]
+    given: dict[str, Any] = {keyword.arg or "": ast.literal_eval(keyword.value) for keyword in call.keywords}  # type: ignore[attr-defined]
     producer.generate(**given)
     assert [sent for _, sent in producer.jobs] == [job]
 

@@ -143,7 +143,8 @@ def test_no_page_walks_all_jobs(ledger: Ledger):
         JobFilter(UNFINISHED), JobFilter("done"), JobFilter(ENDED, application="a@1"), JobFilter(ENDED, tenant="a"),
     )  # fmt: skip
     for statement, parameters in statements_of(
-        ledger, lambda: [ledger.of(JobLists).page(each, at) for each in wanted for at in (None, Place(2**45, "~"))]
+        ledger,
+        lambda: [ledger.of(JobLists).page(job_filter, at) for job_filter in wanted for at in (None, Place(2**45, "~"))],
     ):
         plan = planned(ledger, statement, parameters)
         assert not [row for row in plan if row in ("SCAN jobs", "SCAN steps", f"SCAN {ENDED_JOBS}")], (statement, plan)

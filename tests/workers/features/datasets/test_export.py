@@ -76,17 +76,17 @@ def test_people_make_examples(ledger):
     decide(ledger, BOB, item, Decision(action="correct", corrected="It is red."))
     refused, item = held(ledger, asked("Is the mill near?"))
     decide(ledger, BOB, item, Decision(action="withhold"))
-    found = {each.job_id: each for each in ledger.of(Examples).of(A)}
+    found = {row.job_id: row for row in ledger.of(Examples).of(A)}
     assert set(found) == {fine, undone, wrong}
     assert found[undone].people == ("bob",)
     assert (found[wrong].source, found[wrong].answer, found[wrong].people) == ("corrected", "It is red.", ("bob",))
     assert found[fine].messages == ({"role": "user", "content": "Is the mill open?"},)
     assert found[fine].application == "triage@3"
-    assert [each.job_id for each in ledger.of(Examples).of(Selection(tenant="a", approved=False))] == [wrong]
-    assert [each.job_id for each in ledger.of(Examples).of(Selection(tenant="a", application="triage@2"))] == []
-    assert [each.job_id for each in ledger.of(Examples).of(Selection(tenant="b"))] == []
+    assert [row.job_id for row in ledger.of(Examples).of(Selection(tenant="a", approved=False))] == [wrong]
+    assert [row.job_id for row in ledger.of(Examples).of(Selection(tenant="a", application="triage@2"))] == []
+    assert [row.job_id for row in ledger.of(Examples).of(Selection(tenant="b"))] == []
     better = Selection(tenant="a", corrected=False, scores=(ScoreFilter.parse("good > 0.99"),))
-    assert sorted(each.job_id for each in ledger.of(Examples).of(better)) == sorted([fine, undone])
+    assert sorted(row.job_id for row in ledger.of(Examples).of(better)) == sorted([fine, undone])
     assert poor != refused
 
 
@@ -100,7 +100,7 @@ def test_accepted_answers_of_a_model_make_examples(ledger):
     wanted = Selection(
         tenant="a", application="triage", scores=(ScoreFilter.parse("right >= 0.8"),), teacher="large"
     )  # fmt: skip
-    found = {each.job_id: each for each in ledger.of(Examples).of(wanted)}
+    found = {row.job_id: row for row in ledger.of(Examples).of(wanted)}
     assert set(found) == {one, redacted}
     assert found[redacted] == NoExample(redacted, "moderation: redact")
     assert (found[one].answer, found[one].source) == ("House number 1 is green.", "answers")
@@ -115,7 +115,7 @@ def test_a_long_ledger_is_read_to_its_end(ledger, monkeypatch):
         given = ledger.of(Reviews).next(ANN, LEASE)
         ledger.of(Reviews).decide(ANN, given.row.id, good(lease=given.lease))
     found = ledger.of(Examples).of(Selection(tenant="a", teacher="large"))
-    assert sorted(each.job_id for each in found) == sorted(jobs)
+    assert sorted(item.job_id for item in found) == sorted(jobs)
     assert len(list(ledger.of(Examples).of(A))) == len(items)
 
 
@@ -139,23 +139,23 @@ def questions(count):
 
 def test_questions_that_are_alike_stand_on_one_side():
     """For each seed; a template that all have in common makes nothing alike."""
-    asking = [variant for each in questions(40) for variant in (f"{each} today", f"{each} tomorrow")]
+    asking = [variant for question in questions(40) for variant in (f"{question} today", f"{question} tomorrow")]
     found = [example(number, question) for number, question in enumerate(asking)]
     sides = set()
     for seed in range(5):
         split = split_examples(found, RULES, near=0, held_out=0.25, seed=seed)
         assert (split.groups, len(split.train), len(split.held_out)) == (40, 60, 20)
-        pairs = {int(each.job_id[4:]) // 2 for each in split.held_out}
+        pairs = {int(row.job_id[4:]) // 2 for row in split.held_out}
         assert len(pairs) == 10
         sides.add(frozenset(pairs))
     assert len(sides) == 5
     again = split_examples(reversed(found), RULES, near=0, held_out=0.25, seed=4)
-    assert {each.job_id for each in again.held_out} == {each.job_id for each in split.held_out}
+    assert {row.job_id for row in again.held_out} == {row.job_id for row in split.held_out}
 
 
 def test_near_duplicates_are_removed_with_their_reason():
     one, *others = questions(20)
-    found = [example(0, one), example(1, one), *(example(number, each) for number, each in enumerate(others, 2))]
+    found = [example(0, one), example(1, one), *(example(number, item) for number, item in enumerate(others, 2))]
     split = split_examples(found, RULES, near=0.7, held_out=0.1, seed=0)
     ((rule, job_id, reason),) = split.removed
     assert (rule, job_id) == ("near duplicate", "job-0001")

@@ -9,7 +9,7 @@ from headrace_workers.features.datasets.duplicates import HASHES, Bands, likenes
 
 
 def digests(numbers: range) -> list[bytes]:
-    return [hashlib.blake2b(str(each).encode(), digest_size=8).digest() for each in numbers]
+    return [hashlib.blake2b(str(number).encode(), digest_size=8).digest() for number in numbers]
 
 
 @pytest.mark.parametrize("alike", [0.2, 0.8, 0.95])

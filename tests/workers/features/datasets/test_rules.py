@@ -90,9 +90,9 @@ def test_what_is_nearly_the_same() -> None:
     for number in range(50):
         near.line(number, f"Text {number} of the shelf says that {number * 7} wheels turn in house {number * 3}.")
     near.line(99, PROSE)
-    found = near.line(100, PROSE.replace("wheel", "stone"))
-    assert found is not None
-    assert found[0] == 99
+    line = near.line(100, PROSE.replace("wheel", "stone"))
+    assert line is not None
+    assert line[0] == 99
     assert (
         near.line(101, "Something else is written here, which has no run of words in common with any of these.") is None
     )
@@ -106,8 +106,8 @@ def test_what_is_less_alike_than_the_threshold_is_kept() -> None:
         near = Near(0.8)
         near.line(1, " ".join(words))
         found.append(near.line(2, " ".join([*words[:cut], *["other"] * 3, *words[cut + 3 :]])))
-    assert {None} < {each and each[0] for each in found}
-    assert all(each is None or each[1] >= 0.8 for each in found)
+    assert {None} < {row and row[0] for row in found}
+    assert all(row is None or row[1] >= 0.8 for row in found)
 
 
 def test_a_test_that_has_leaked() -> None:

@@ -40,7 +40,7 @@ def test_true_and_the_text_true_are_answered_apart() -> None:
     answer = answer_of(CHOICE, QuestionScores((0.3, 0.6, 0.1), mass=None))
     assert isinstance(answer, ChoiceAnswer)
     assert (answer.choice, answer.confidence, answer.name) == (True, 0.6, "spoken")
-    assert [(repr(each.value), each.probability) for each in answer.probabilities] == [
+    assert [(repr(probability.value), probability.probability) for probability in answer.probabilities] == [
         ("'true'", 0.3),
         ("True", 0.6),
         ("False", 0.1),
@@ -58,7 +58,7 @@ def test_a_score_is_the_expectation_of_its_levels(values: tuple[int | None, ...]
     answer = answer_of(scale(*values), QuestionScores((0.2, 0.3, 0.5), mass=0.9))
     assert isinstance(answer, ScoreAnswer)
     assert (answer.score, answer.confidence) == (pytest.approx(score), 0.5)
-    assert [each.label for each in answer.probabilities] == ["level 0", "level 1", "level 2"]
+    assert [probability.label for probability in answer.probabilities] == ["level 0", "level 1", "level 2"]
 
 
 def test_a_question_without_scores_is_refused() -> None:

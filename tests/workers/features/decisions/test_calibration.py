@@ -43,8 +43,8 @@ def rows(count: int, temperature: float, seed: int = 1) -> list[Row]:
     """Rows of a model whose probabilities are right at this temperature."""
     random = np.random.default_rng(seed)
     shares = random.dirichlet([1.0] * 3, count)
-    right = [int(random.choice(3, p=each)) for each in shares]
-    return [Row(tempered(tuple(each), 1 / temperature), place) for each, place in zip(shares, right, strict=True)]
+    right = [int(random.choice(3, p=share)) for share in shares]
+    return [Row(tempered(tuple(share), 1 / temperature), place) for share, place in zip(shares, right, strict=True)]
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -53,7 +53,7 @@ def test_the_temperature_at_which_a_model_is_right_is_found(temperature: float) 
 
 
 def test_a_temperature_changes_how_sure_and_not_which() -> None:
-    cold, same, hot = (tempered((0.7, 0.2, 0.1), each) for each in (0.5, 1.0, 4.0))
+    cold, same, hot = (tempered((0.7, 0.2, 0.1), value) for value in (0.5, 1.0, 4.0))
     assert same == pytest.approx((0.7, 0.2, 0.1))
     assert cold[0] > 0.7 > hot[0] > 1 / 3
     assert sum(cold) == pytest.approx(1) == sum(hot)
@@ -70,11 +70,11 @@ def test_few_labels_share_a_temperature_and_fewer_have_none() -> None:
 
 def test_the_error_is_that_of_rows_that_nothing_was_fitted_on() -> None:
     """Labels that say nothing about the probabilities make no model look calibrated by chance."""
-    found = calibrate({"q": rows(400, 4.0)})["q"]
-    assert found.before is not None
-    assert found.after is not None
-    assert found.before.low > found.after.high
-    assert found.after.low <= found.after.value <= found.after.high
+    calibrated = calibrate({"q": rows(400, 4.0)})["q"]
+    assert calibrated.before is not None
+    assert calibrated.after is not None
+    assert calibrated.before.low > calibrated.after.high
+    assert calibrated.after.low <= calibrated.after.value <= calibrated.after.high
     sure = [Row((0.9, 0.1), place) for place in (0, 0, 0, 0, 1)]
     assert error_of(sure).value == pytest.approx(0.1)
 
@@ -83,27 +83,27 @@ def preferring(count: int, bias: tuple[float, ...], seed: int = 1) -> list[Row]:
     """Rows of a model that is right but for what it adds to the logarithm of each label."""
     random = np.random.default_rng(seed)
     shares = random.dirichlet([0.5] * len(bias), count)
-    right = [int(random.choice(len(bias), p=each)) for each in shares]
-    return [Row(tempered(tuple(each), 1.0, bias), place) for each, place in zip(shares, right, strict=True)]
+    right = [int(random.choice(len(bias), p=share)) for share in shares]
+    return [Row(tempered(tuple(share), 1.0, bias), place) for share, place in zip(shares, right, strict=True)]
 
 
 def test_a_model_that_prefers_a_label_is_corrected() -> None:
     fitted = fit_bias(preferring(4_000, (3.0, 0.0, -3.0)))
     assert fitted.temperature == pytest.approx(1.0, rel=0.1)
     assert fitted.bias == pytest.approx((-3.0, 0.0, 3.0), abs=0.2)
-    found = calibrate({"q": preferring(OWN, (3.0, 0.0, -3.0))})["q"]
-    assert found.calibration is not None
-    assert found.calibration.bias
-    assert found.accuracy_before is not None
-    assert found.accuracy_after is not None
-    assert found.accuracy_after > found.accuracy_before + 0.15
+    calibrated = calibrate({"q": preferring(OWN, (3.0, 0.0, -3.0))})["q"]
+    assert calibrated.calibration is not None
+    assert calibrated.calibration.bias
+    assert calibrated.accuracy_before is not None
+    assert calibrated.accuracy_after is not None
+    assert calibrated.accuracy_after > calibrated.accuracy_before + 0.15
 
 
 def test_a_bias_that_gains_nothing_on_other_rows_is_left_out() -> None:
-    found = calibrate({"q": rows(400, 3.0)})["q"]
-    assert found.calibration is not None
-    assert found.calibration.bias == ()
-    assert found.accuracy_after == found.accuracy_before
+    calibrated = calibrate({"q": rows(400, 3.0)})["q"]
+    assert calibrated.calibration is not None
+    assert calibrated.calibration.bias == ()
+    assert calibrated.accuracy_after == calibrated.accuracy_before
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -112,17 +112,19 @@ def test_a_model_that_answers_at_chance_is_not_called_calibrated(seed: int) -> N
     random = np.random.default_rng(seed)
     shares = random.dirichlet([1.0, 1.0], OWN)
     right = random.random(OWN) > 0.87
-    found = calibrate({"q": [Row(tuple(each), int(place)) for each, place in zip(shares, right, strict=True)]})["q"]
-    assert (found.calibration, found.at_chance) == (None, True)
-    assert found.largest == pytest.approx(1 - right.mean())
+    calibrated = calibrate({"q": [Row(tuple(share), int(place)) for share, place in zip(shares, right, strict=True)]})[
+        "q"
+    ]
+    assert (calibrated.calibration, calibrated.at_chance) == (None, True)
+    assert calibrated.largest == pytest.approx(1 - right.mean())
 
 
 def test_labels_that_no_row_has_and_certain_rows_are_fitted_as_well() -> None:
     certain = [Row((1.0, 0.0, 0.0), 0), Row((0.0, 1.0, 0.0), 1)] * OWN
     fitted = fit_bias(certain)
     assert np.isfinite([fitted.temperature, *fitted.bias]).all()
-    found = calibrate({"q": certain})["q"]
-    assert (found.accuracy_after, found.largest) == (1.0, 0.5)
+    calibrated = calibrate({"q": certain})["q"]
+    assert (calibrated.accuracy_after, calibrated.largest) == (1.0, 0.5)
     assert calibrate({"q": [Row((0.9, 0.1), 0)] * OWN})["q"].largest == 1.0
 
 

@@ -36,7 +36,7 @@ LATE = Predicate(type="predicate", instructions="The parcel is late.")
 
 
 def choice(*values: str | bool, **more: Any) -> Choice:
-    return Choice(type="choice", instructions="Which?", choices=tuple(ChoiceOption(value=each) for each in values))
+    return Choice(type="choice", instructions="Which?", choices=tuple(ChoiceOption(value=value) for value in values))
 
 
 class Sure(EchoGenerator):
@@ -67,28 +67,28 @@ class Writer(EchoGenerator):
 
 def test_the_probabilities_of_labels_sum_to_one_and_their_mass_is_kept() -> None:
     model = Sure(0.3, 0.1)
-    (found,) = decide_all(model, [DecisionRequest(INPUT, (LATE, choice("a", "b")), "shop", at_most=2.0)])
+    (decided,) = decide_all(model, [DecisionRequest(INPUT, (LATE, choice("a", "b")), "shop", at_most=2.0)])
     scores = QuestionScores((pytest.approx(0.75), pytest.approx(0.25)), pytest.approx(0.4))  # type: ignore[arg-type]
-    assert found == Decided((scores, scores), 10, 4)
-    assert {(each.tenant, each.at_most, each.whole) for each in model.asked} == {("shop", 2.0, False)}
-    assert [each.labels for each in model.asked] == [("Yes", "No"), ("a", "b")]
+    assert decided == Decided((scores, scores), 10, 4)
+    assert {(request.tenant, request.at_most, request.whole) for request in model.asked} == {("shop", 2.0, False)}
+    assert [request.labels for request in model.asked] == [("Yes", "No"), ("a", "b")]
 
 
 def test_too_little_mass_is_no_answer() -> None:
     for masses, answered in (((MIN_MASS * 0.9, 0.0), False), ((MIN_MASS * 1.1, 0.0), True)):
-        (found,) = decide_all(Sure(*masses), [DecisionRequest(INPUT, (LATE,))])
-        assert isinstance(found, Decided)
-        assert (found.answers[0] is not None) is answered
+        (decided,) = decide_all(Sure(*masses), [DecisionRequest(INPUT, (LATE,))])
+        assert isinstance(decided, Decided)
+        assert (decided.answers[0] is not None) is answered
 
 
 def test_four_hundred_questions_of_several_jobs_keep_their_order() -> None:
     questions = tuple(choice(f"a{number}", f"b{number}", "c") for number in range(400))
-    found, other = decide_all(EchoGenerator(), [DecisionRequest(INPUT, questions), DecisionRequest(INPUT, (LATE,))])
-    assert isinstance(found, Decided)
+    decided, other = decide_all(EchoGenerator(), [DecisionRequest(INPUT, questions), DecisionRequest(INPUT, (LATE,))])
+    assert isinstance(decided, Decided)
     assert isinstance(other, Decided)
     (alone,) = decide_all(EchoGenerator(), [DecisionRequest(INPUT, questions[7:8])])
     assert isinstance(alone, Decided)
-    assert (len(found.answers), found.answers[7], len(other.answers)) == (400, alone.answers[0], 1)
+    assert (len(decided.answers), decided.answers[7], len(other.answers)) == (400, alone.answers[0], 1)
     assert isinstance(alone.answers[0], QuestionScores)
     assert alone.answers[0].mass == pytest.approx(LABEL_MASS)
 
@@ -123,7 +123,7 @@ def test_an_input_is_data_and_the_labels_are_shown_with_their_meaning() -> None:
 def test_labels_that_a_model_cannot_tell_apart_concern_their_own_question() -> None:
     class Picky(EchoGenerator):
         def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
-            if any("X" in each.labels for each in requests):
+            if any("X" in request.labels for request in requests):
                 raise ValueError("the labels 'x' and 'X' are the same tokens")
             return super().label_probabilities(requests)
 
@@ -160,13 +160,15 @@ def test_an_error_that_may_pass_is_that_of_its_request() -> None:
 def test_a_model_without_probabilities_states_them() -> None:
     said = {"1": {"answer": "No", "percent": 80}, "2": {"answer": "b", "percent": 10}}
     model = Writer(json.dumps(said))
-    (found,) = decide_all(model, [DecisionRequest(INPUT, (LATE, choice("a", "b", "c")), "shop", patient=False)])
-    assert isinstance(found, Decided)
-    assert [each.probabilities for each in found.answers if isinstance(each, QuestionScores)] == [
+    (decided,) = decide_all(model, [DecisionRequest(INPUT, (LATE, choice("a", "b", "c")), "shop", patient=False)])
+    assert isinstance(decided, Decided)
+    assert [answer.probabilities for answer in decided.answers if isinstance(answer, QuestionScores)] == [
         (pytest.approx(0.2), 0.8), (pytest.approx(1 / 3),) * 3,
     ]  # fmt: skip
-    assert all(isinstance(each, QuestionScores) and each.stated and each.mass is None for each in found.answers)
-    assert (found.prompt_tokens, found.completion_tokens, found.remote) == (
+    assert all(
+        isinstance(answer, QuestionScores) and answer.stated and answer.mass is None for answer in decided.answers
+    )
+    assert (decided.prompt_tokens, decided.completion_tokens, decided.remote) == (
         9,
         4,
         RemoteSource(provider="far", model="m"),
@@ -182,9 +184,9 @@ def test_probabilities_of_the_tokens_that_a_provider_wrote_stand_before_those_th
     parts = re.split("(Yes|red)", json.dumps(said))
     model = Writer(json.dumps(said), tuple(TokenChoices(part, likely.get(part, {part: 1.0})) for part in parts))
     questions = (LATE, choice("red wine", "red beer", "white"))
-    (found,) = decide_all(model, [DecisionRequest(INPUT, questions)])
-    assert isinstance(found, Decided)
-    read, stated = found.answers
+    (decided,) = decide_all(model, [DecisionRequest(INPUT, questions)])
+    assert isinstance(decided, Decided)
+    read, stated = decided.answers
     assert read == QuestionScores((pytest.approx(0.75), pytest.approx(0.25)), pytest.approx(0.8))  # type: ignore[arg-type]
     assert isinstance(stated, QuestionScores)
     assert (stated.stated, stated.probabilities[0]) == (True, 0.9)
@@ -206,9 +208,9 @@ def test_a_label_whose_token_begins_before_it_is_read() -> None:
 def test_many_questions_are_put_in_words_a_few_at_a_time() -> None:
     said = {str(number): {"answer": "Yes", "percent": 70} for number in range(1, 17)}
     model = Writer(json.dumps(said))
-    (found,) = decide_all(model, [DecisionRequest(INPUT, (LATE,) * 40)])
-    assert isinstance(found, Decided)
-    assert (len(found.answers), len(model.asked), found.prompt_tokens) == (40, 3, 27)
+    (decided,) = decide_all(model, [DecisionRequest(INPUT, (LATE,) * 40)])
+    assert isinstance(decided, Decided)
+    assert (len(decided.answers), len(model.asked), decided.prompt_tokens) == (40, 3, 27)
 
 
 def test_questions_that_are_too_long_together_are_put_in_words_apart() -> None:
@@ -223,9 +225,9 @@ def test_questions_that_are_too_long_together_are_put_in_words_apart() -> None:
 
     said = {str(number): {"answer": "Yes", "percent": 70} for number in (1, 2)}
     model, long = Small(json.dumps(said)), choice("a", "bbb")
-    (found,) = decide_all(model, [DecisionRequest(INPUT, (LATE, LATE, LATE, long, LATE))])
-    assert isinstance(found, Decided)
-    assert [type(each) for each in found.answers] == [*[QuestionScores] * 3, PromptTooLong, QuestionScores]
+    (decided,) = decide_all(model, [DecisionRequest(INPUT, (LATE, LATE, LATE, long, LATE))])
+    assert isinstance(decided, Decided)
+    assert [type(answer) for answer in decided.answers] == [*[QuestionScores] * 3, PromptTooLong, QuestionScores]
     (none,) = decide_all(model, [DecisionRequest(INPUT, (long, long, long))])
     assert isinstance(none, PromptTooLong)
 
@@ -234,7 +236,7 @@ def test_questions_that_are_too_long_together_are_put_in_words_apart() -> None:
     "said", ["", "yes", "[]", '{"1": {"answer": "maybe", "percent": 3}}', '{"1": {"answer": "Yes", "percent": 101}}']
 )
 def test_words_in_another_format_are_no_answer(said: str) -> None:
-    (found,) = decide_all(Writer(said), [DecisionRequest(INPUT, (LATE,))])
-    assert isinstance(found, Unparsable)
-    assert found.billed
-    assert found.usage is not None
+    (decided,) = decide_all(Writer(said), [DecisionRequest(INPUT, (LATE,))])
+    assert isinstance(decided, Unparsable)
+    assert decided.billed
+    assert decided.usage is not None

@@ -180,7 +180,7 @@ def test_decisions_with_a_refusal_are_not_kept(deciding: Deciding) -> None:
     (other,) = take_in(deciding.ledger, [asks()])
     deciding.run(Abstained("it is not sure", prompt_tokens=5))
     assert deciding.states() == []
-    assert [deciding.recall(each) for each in (job_id, other)] == [Recall(), Recall()]
+    assert [deciding.recall(text) for text in (job_id, other)] == [Recall(), Recall()]
 
 
 def test_a_model_behind_one_that_abstains_is_given_its_own_earlier_decisions(deciding: Deciding) -> None:

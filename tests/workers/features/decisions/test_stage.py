@@ -87,9 +87,9 @@ def decisions_of(outcome: object) -> Decisions:
 def test_four_hundred_questions_are_answered_in_their_order() -> None:
     names = [f"q{place}" for place in range(400)]
     asked = tuple(Predicate(type="predicate", name=name, instructions="Is it?") for name in names)
-    found = decisions_of(one(decision(questions=asked), decided(400)))
-    assert [each.name for each in found.answers] == names
-    assert (found.model, found.usage.prompt_tokens, found.usage.completion_tokens) == ("echo", 7, 3)
+    decisions = decisions_of(one(decision(questions=asked), decided(400)))
+    assert [answer.name for answer in decisions.answers] == names
+    assert (decisions.model, decisions.usage.prompt_tokens, decisions.usage.completion_tokens) == ("echo", 7, 3)
 
 
 def test_an_answer_says_how_it_was_calibrated_and_what_the_model_said() -> None:
@@ -110,14 +110,14 @@ def test_the_next_model_answers_for_one_that_failed_and_the_receipt_tells() -> N
     retry = one(job, RemoteFailed("it could not be reached"), context=chain)
     assert isinstance(retry, Retry)
     assert retry.category is Category.REROUTABLE
-    assert [each.model for each in tried_in(retry.context)] == ["echo"]
+    assert [attempt.model for attempt in tried_in(retry.context)] == ["echo"]
     answering = Decider(decided(remote=REMOTE), alias="other")
     (end,) = decide([task(job, context={**chain, **retry.context})], generator=answering)  # type: ignore[arg-type]
-    found = decisions_of(end)
-    assert [each.model for each in found.attempts] == ["echo", "other"]
-    assert found.because is not None
-    assert found.because.startswith("other answered in place of echo (reroutable: it could not be reached)")
-    assert (found.provider, found.returned_model, found.usage.cached_tokens) == ("far", "far-1", 2)
+    decisions = decisions_of(end)
+    assert [attempt.model for attempt in decisions.attempts] == ["echo", "other"]
+    assert decisions.because is not None
+    assert decisions.because.startswith("other answered in place of echo (reroutable: it could not be reached)")
+    assert (decisions.provider, decisions.returned_model, decisions.usage.cached_tokens) == ("far", "far-1", 2)
     assert isinstance(end, Ended)
     assert isinstance(end.event, Result)
     assert end.event.seen_by == ("far",)
@@ -126,8 +126,8 @@ def test_the_next_model_answers_for_one_that_failed_and_the_receipt_tells() -> N
 def test_a_question_that_the_last_model_cannot_be_asked_is_refused_and_the_others_are_answered() -> None:
     asked = tuple(Predicate(type="predicate", name=name, instructions="Is it?") for name in ("short", "long"))
     answers = (*decided().answers, PromptTooLong("it has 9,000 tokens"))
-    found = decisions_of(one(decision(questions=asked), Decided(answers, 7, 3)))
-    assert [(each.name, each.type) for each in found.answers] == [("short", "predicate"), ("long", "refusal")]
+    decisions = decisions_of(one(decision(questions=asked), Decided(answers, 7, 3)))
+    assert [(answer.name, answer.type) for answer in decisions.answers] == [("short", "predicate"), ("long", "refusal")]
     chain = pin([Link("echo", 9), Link("other", 12)])
     retry = one(decision(questions=asked, model=("echo", "other")), Decided(answers, 7, 3), context=chain)
     assert isinstance(retry, Retry)
@@ -166,9 +166,9 @@ def test_the_next_model_answers_for_one_that_abstains_and_the_last_one_refuses()
     on = one(decision(model=("echo", "other")), unsure)
     assert isinstance(on, Done)
     assert (on.to, on.model, on.usage and on.usage.prompt_tokens) == ("decide", "other", 5)
-    found = decisions_of(one(decision(questions=decision().questions * 2), unsure))
-    assert [each.type for each in found.answers] == ["refusal", "refusal"]
-    assert found.usage.prompt_tokens == 5
+    decisions = decisions_of(one(decision(questions=decision().questions * 2), unsure))
+    assert [answer.type for answer in decisions.answers] == ["refusal", "refusal"]
+    assert decisions.usage.prompt_tokens == 5
 
 
 def test_one_job_that_cannot_be_answered_spoils_no_other() -> None:
@@ -211,7 +211,7 @@ def complete(ledger: Ledger, started: Started, *answers: Decided | HeadraceError
 
 
 def end_of(ledger: Ledger, job_id: str) -> Result:
-    (row,) = [each for each in ledger.read(JOBS.select()) if each.id == job_id]
+    (row,) = [pair for pair in ledger.read(JOBS.select()) if pair.id == job_id]
     event = decode_value(row.terminal_type, row.terminal)
     assert isinstance(event, Result)
     return event
@@ -230,7 +230,7 @@ def test_what_a_decision_used_is_counted_and_charged(ledger: Ledger) -> None:
     }
     cost = end_of(ledger, job_id).cost
     assert cost is not None
-    assert [(each.model, each.calls, each.amount) for each in cost.models] == [("echo", 1, 130)]
+    assert [(model.model, model.calls, model.amount) for model in cost.models] == [("echo", 1, 130)]
     with writing(ledger.engine) as tx:
         tx.execute(update(JOBS).values(ended_at=ledger.now() - LAG_MS - 1_000))
     ledger.account()
@@ -257,9 +257,12 @@ def test_a_chain_is_pinned_and_the_next_model_answers_at_once(ledger: Ledger) ->
     (job_id,) = take_in(ledger, [decision(model=("echo", "other"))], RULES_WITH_PRICES)
     run(ledger, RemoteFailed("it could not be reached"))
     run(ledger, decided(), queue="model.other")
-    found = end_of(ledger, job_id)
-    assert found.decisions is not None
-    assert (found.decisions.model, [each.model for each in found.decisions.attempts]) == ("other", ["echo", "other"])
+    result = end_of(ledger, job_id)
+    assert result.decisions is not None
+    assert (result.decisions.model, [attempt.model for attempt in result.decisions.attempts]) == (
+        "other",
+        ["echo", "other"],
+    )
 
 
 def test_an_input_is_screened_where_the_job_asks_for_it() -> None:

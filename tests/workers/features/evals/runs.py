@@ -53,9 +53,9 @@ def answered(line: int, scores: Scores, text: str = "yes") -> bytes:
     judged = tuple(
         Score(
             **criterion,
-            **({"not_judged": "unanswered", "reason": each} if isinstance(each, str) else {"value": each}),
+            **({"not_judged": "unanswered", "reason": score} if isinstance(score, str) else {"value": score}),
         )
-        for criterion, each in zip(_CRITERIA, scores, strict=False)
+        for criterion, score in zip(_CRITERIA, scores, strict=False)
     )
     result = Result(
         job_id=ID.format(line), tenant="default", status="completed", kind="generation",

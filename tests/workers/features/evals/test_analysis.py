@@ -47,15 +47,15 @@ def rows(count: int) -> list[dict[str, str]]:
 
 def test_the_better_variant_is_named_with_its_interval(tmp_path: Path) -> None:
     plan = made(tmp_path, rows(200))
-    found = analyse(plan, outcomes_of(plan, lambda item, _, variant: (float(item % 5 < 2 + variant), 1.0)))
-    first, second = found.compared
+    analysis = analyse(plan, outcomes_of(plan, lambda item, _, variant: (float(item % 5 < 2 + variant), 1.0)))
+    first, second = analysis.compared
     assert first.words.startswith("B is better by 0.2 ± 0.05")
     assert (first.criterion, second.criterion, first.incomplete) == ("right", "json_valid", 0)
     assert second.words.startswith("A and B differ by less than 0.02")
-    means = [each.mean.value for each in found.scores if isinstance(each.mean, Estimate)]
+    means = [score.mean.value for score in analysis.scores if isinstance(score.mean, Estimate)]
     assert means == [0.4, 0.6, 1.0, 1.0]
-    assert isinstance(found.scores[0].mean, Estimate)
-    assert found.scores[0].mean.interval.method == "Wilson"
+    assert isinstance(analysis.scores[0].mean, Estimate)
+    assert analysis.scores[0].mean.interval.method == "Wilson"
 
 
 def test_jobs_without_a_score_are_counted_and_bound_what_can_be_said(tmp_path: Path) -> None:
@@ -67,19 +67,19 @@ def test_jobs_without_a_score_are_counted_and_bound_what_can_be_said(tmp_path: P
         return ("the judge did not answer" if variant and item < 15 else 1.0, 1.0)
 
     outcomes = outcomes_of(plan, scores)
-    found = analyse(plan, outcomes)
-    a, b = found.scores[:2]
+    analysis = analyse(plan, outcomes)
+    a, b = analysis.scores[:2]
     assert isinstance(b.mean, Estimate)
     assert (b.mean.value, b.mean.n, b.failed, b.abstained, dict(b.reasons)) == (
         1.0, 85, 10, 5, {"unanswered": 5},
     )  # fmt: skip
     assert (b.bounds.low, b.bounds.high, a.bounds.low) == (0.85, 1.0, 1.0)
-    compared = found.compared[0]
+    compared = analysis.compared[0]
     assert isinstance(compared.comparison, Comparison)
     assert (compared.comparison.items, compared.incomplete, compared.bounds.low) == (85, 15, pytest.approx(-0.15))
     assert compared.words.endswith("15 items lack a score: the difference of all is −0.15 to +0")
-    assert dict(found.costs[1].failures) == {"permanent at generate: too long": 10}
-    assert list(reason_lines(found)) == [
+    assert dict(analysis.costs[1].failures) == {"permanent at generate: too long": 10}
+    assert list(reason_lines(analysis)) == [
         "B: 10 without an answer: permanent at generate: too long",
         "B: 5 without a score by right: unanswered",
     ]
@@ -88,14 +88,14 @@ def test_jobs_without_a_score_are_counted_and_bound_what_can_be_said(tmp_path: P
 
 def test_repeats_of_an_item_are_one_row(tmp_path: Path) -> None:
     plan = made(tmp_path, rows(30), "repeats = 10")
-    found = analyse(plan, outcomes_of(plan, lambda item, repeat, _: ("no" if repeat else float(item % 2), 1.0)))
-    assert isinstance(found.scores[0].mean, Estimate)
-    assert (found.scores[0].mean.n, found.scores[0].mean.value) == (30, 0.5)
-    assert found.scores[0].abstained == 270
-    assert found.scores[0].bounds.low == pytest.approx(0.05)
-    assert found.scores[0].spread is None
-    assert found.compared[0].incomplete == 30
-    assert found.compared[0].words.endswith("30 items lack a score: the difference of all is −0.9 to +0.9")
+    analysis = analyse(plan, outcomes_of(plan, lambda item, repeat, _: ("no" if repeat else float(item % 2), 1.0)))
+    assert isinstance(analysis.scores[0].mean, Estimate)
+    assert (analysis.scores[0].mean.n, analysis.scores[0].mean.value) == (30, 0.5)
+    assert analysis.scores[0].abstained == 270
+    assert analysis.scores[0].bounds.low == pytest.approx(0.05)
+    assert analysis.scores[0].spread is None
+    assert analysis.compared[0].incomplete == 30
+    assert analysis.compared[0].words.endswith("30 items lack a score: the difference of all is −0.9 to +0.9")
 
 
 def test_items_of_one_cluster_vary_together(tmp_path: Path) -> None:
@@ -112,11 +112,11 @@ def test_items_of_one_cluster_vary_together(tmp_path: Path) -> None:
 
 def test_a_run_that_has_just_begun_says_so(tmp_path: Path) -> None:
     plan = made(tmp_path, rows(20))
-    found = analyse(plan, read_outcomes(plan, Receipts(b"", plan.jobs)))
-    assert found.missing == 40
-    assert isinstance(found.scores[0].mean, Undefined)
-    assert found.compared[0].words == "no verdict yet: 40 jobs have no end, and it is given once"
-    assert found.costs[0].total_s is None
+    analysis = analyse(plan, read_outcomes(plan, Receipts(b"", plan.jobs)))
+    assert analysis.missing == 40
+    assert isinstance(analysis.scores[0].mean, Undefined)
+    assert analysis.compared[0].words == "no verdict yet: 40 jobs have no end, and it is given once"
+    assert analysis.costs[0].total_s is None
 
 
 def test_nothing_is_decided_before_all_jobs_have_ended(tmp_path: Path) -> None:
@@ -135,8 +135,8 @@ def test_nothing_is_decided_before_all_jobs_have_ended(tmp_path: Path) -> None:
 
 def test_nothing_to_compare_is_no_verdict(tmp_path: Path) -> None:
     plan = made(tmp_path, rows(20))
-    found = analyse(plan, outcomes_of(plan, lambda *_: None))
-    assert found.compared[0].words == "cannot tell: no item has a score of both"
+    analysis = analyse(plan, outcomes_of(plan, lambda *_: None))
+    assert analysis.compared[0].words == "cannot tell: no item has a score of both"
 
 
 def test_the_last_receipt_of_a_line_holds_and_a_torn_one_is_none(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_gate_is_passed_only_if_it_surely_holds(tmp_path: Path) -> None:
         text: judge_gate(Gate.parse(text, plan.run), plan, outcomes)
         for text in ("B >= A + 0.1", "B >= A", "B >= A + 0.19", "B>=A", "A >= B - 0.5", "B >= A + 0.5")
     }
-    assert [each.passed for each in told.values()] == [True, True, False, True, True, False]
+    assert [passed.passed for passed in told.values()] == [True, True, False, True, True, False]
     assert "cannot tell" in told["B >= A + 0.19"].words
     assert "cannot tell" not in told["B >= A + 0.5"].words
 
@@ -179,9 +179,9 @@ def test_a_gate_may_be_about_one_variant_alone(tmp_path: Path) -> None:
     told = {
         text: judge_gate(Gate.parse(text, plan.run), plan, outcomes) for text in ("B >= 0.6", "B >= 0.8", "B >= .9")
     }
-    assert [each.passed for each in told.values()] == [True, False, False]
+    assert [passed.passed for passed in told.values()] == [True, False, False]
     assert told["B >= 0.6"].words.startswith("gate B >= 0.6: passed; right: 0.76 (0.")
-    assert ["cannot tell" in each.words for each in told.values()] == [False, True, False]
+    assert ["cannot tell" in passed.words for passed in told.values()] == [False, True, False]
 
 
 @pytest.mark.parametrize("failing", [0, 1])

@@ -26,8 +26,8 @@ def test_the_same_rows_come_from_every_format(tmp_path: Path) -> None:
 
 def test_without_an_id_items_are_called_by_their_lines(tmp_path: Path) -> None:
     """As people find them."""
-    found = read_dataset(written(tmp_path, "a.jsonl", '\n{"q": "a"}\n'))
-    assert [(item.id, item.cluster) for item in found.items] == [("2", None)]
+    dataset = read_dataset(written(tmp_path, "a.jsonl", '\n{"q": "a"}\n'))
+    assert [(item.id, item.cluster) for item in dataset.items] == [("2", None)]
 
 
 @pytest.mark.parametrize(

@@ -33,19 +33,19 @@ def test_a_model_is_asked_what_the_template_says():
     line = job(EvalPlan.of([CHECK, LIKE], ASKS, {}))
     assert line.pop("kind") == "generation"
     made = GenerationJob.model_validate(line)
-    assert [(each.role, each.content) for each in made.messages] == [
+    assert [(message.role, message.content) for message in made.messages] == [
         ("system", "Be short."),
         ("user", "Q: Name a river."),
     ]
     assert (made.sampling.max_tokens, made.sampling.temperature, made.sampling.seed) == (9, 0.5, 1)
     assert (made.lane, made.cache, made.tenant, made.idempotency_key) == ("batch", "off", "shop", "7")
-    assert [each.key for each in made.criteria] == ["right", "like"]
+    assert [criterion.key for criterion in made.criteria] == ["right", "like"]
     assert made.metadata == {"evaluation": "evalrun_1", "item": "7"}
 
 
 def said(plan: EvalPlan, item: dict[str, Any]) -> list[dict[str, str]]:
     messages = job(plan, Row.of({"item": item}))["messages"]
-    return [{"role": each["role"], "content": each["content"]} for each in messages]
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
 def test_rows_that_have_what_is_judged_are_judged_alone():
@@ -66,17 +66,17 @@ def test_each_grader_judges_the_text_that_it_names():
     for source, brought in ((ASKS, None), (ROWS, "The Rhine.")):
         found = job(EvalPlan.of(graders, source, {}), Row(row.item, brought))
         assert found.get("output") == brought
-        like, right, kind, rated = (each.get("output") for each in found["criteria"])
+        like, right, kind, rated = (criterion.get("output") for criterion in found["criteria"])
         assert (like, right, kind) == ("Name a river.", None, None)
         assert json.loads(rated) == row.item
     around = EvalPlan.of([CHECK, {**LIKE, "input": f"A: {SAMPLE}"}], ROWS, {})
-    assert [each.get("output") for each in job(around, Row(row.item, "x"))["criteria"]] == [None, "A: x"]
+    assert [criterion.get("output") for criterion in job(around, Row(row.item, "x"))["criteria"]] == [None, "A: x"]
 
 
 def test_each_grader_asks_its_own_model():
     row = Row({"q": "?", "question": "?", "answer": ""})
     found = job(EvalPlan.of([LABELS, {**SCORE, "model": "other"}, CHECK], ASKS, {}), row)
-    assert [each.get("model") for each in found["criteria"]] == ["echo", "other", None]
+    assert [criterion.get("model") for criterion in found["criteria"]] == ["echo", "other", None]
 
 
 def test_messages_may_be_those_of_a_field():
@@ -174,7 +174,7 @@ def test_only_a_schema_of_ones_own_is_a_source(config: Any, reason: str):
 def test_an_item_passes_where_every_grader_passed_it():
     """One that failed decides; where one has no score and none failed, nobody knows."""
     yes, no, unknown = ({"passed": p, "score": s} for p, s in ((True, 1.0), (False, 0.0), (False, None)))
-    assert [status_of(each) for each in ([yes, yes], [yes, no], [yes, unknown], [no, unknown], [])] == [
+    assert [status_of(group) for group in ([yes, yes], [yes, no], [yes, unknown], [no, unknown], [])] == [
         "pass", "fail", "error", "fail", "error",
     ]  # fmt: skip
 
@@ -211,8 +211,8 @@ def test_what_is_counted_survives_as_json():
 def test_the_share_that_passed_has_wilsons_interval(passed: int, failed: int):
     from scipy.stats import binomtest
 
-    found = pass_rate(passed, failed)
-    assert found is not None
+    rate = pass_rate(passed, failed)
+    assert rate is not None
     expected = binomtest(passed, passed + failed).proportion_ci(0.95, "wilson")
-    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    assert (rate["low"], rate["high"]) == pytest.approx((expected.low, expected.high))
     assert pass_rate(0, 0) is None

@@ -99,7 +99,7 @@ def turns(*roles: str) -> list[dict[str, str]]:
 def test_the_messages_to_a_judge_keep_their_roles(roles: list[str], before: list[str], question: list[str]):
     for grader in (LABELS, SCORE):
         made = criterion({**grader, "input": turns(*roles)})
-        assert [each.role for each in made.messages] == before
+        assert [message.role for message in made.messages] == before
         assert [said[: len(want)] for said, want in zip(made.question.split("\n\n"), question, strict=True)] == question
         assert graders_of([{**grader, "input": turns(*roles)}])[0].parts[0].judged == (
             graders_of([CHECK])[0].parts[0].judged if len(roles) > 1 else None

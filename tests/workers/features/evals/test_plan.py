@@ -45,7 +45,7 @@ def test_repeats_have_seeds_of_their_own(tmp_path: Path) -> None:
 def test_a_system_prompt_makes_a_conversation(tmp_path: Path) -> None:
     text = RUN.format(more='reference = "{{q}}!"').replace('name = "A"', 'name = "A"\nsystem = "Of {{q}}."')
     job = jobs_of(made(tmp_path, ROWS, text=text))[0]
-    assert [(each.role, each.content) for each in job.messages] == [("system", "Of one."), ("user", "one")]
+    assert [(message.role, message.content) for message in job.messages] == [("system", "Of one."), ("user", "one")]
     assert job.reference == "one!"
 
 

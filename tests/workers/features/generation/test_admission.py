@@ -30,7 +30,7 @@ class Words(Models):
     def prompt_tokens(
         self, _alias: str, messages: tuple[Message, ...], _tenant: str, offer: Offer = NO_TOOLS
     ) -> int | None:
-        texts = [each.content for each in messages] + [each.description for each in offer.tools]
+        texts = [message.content for message in messages] + [tool.description for tool in offer.tools]
         tokens = sum(len(text.replace(",", " ").split()) for text in texts)
         if tokens >= HOLDS:
             raise PromptTooLong(f"the prompt has {tokens} tokens, and the model holds {HOLDS}")
@@ -58,20 +58,22 @@ def test_a_schema_that_exhausts_the_context_is_refused_with_that_reason() -> Non
     assert CHECK.is_doubtful(job)
     with pytest.raises(
         PromptTooLong, match=r"the format that stands in the prompt.*output\.in_prompt to false"
-    ) as found:
+    ) as exception_info:
         CHECK.examine(job)
-    assert found.value.param == "output"
+    assert exception_info.value.param == "output"
 
 
 def test_tools_that_exhaust_the_context_are_refused_with_that_reason() -> None:
     """The error names the tools, but not where the conversation alone is too long."""
     tools = tuple(Tool(name=f"t{number}", description="word " * 30) for number in range(4))
-    with pytest.raises(PromptTooLong, match=r"the tools that the prompt describes make it too long.*fewer") as found:
+    with pytest.raises(
+        PromptTooLong, match=r"the tools that the prompt describes make it too long.*fewer"
+    ) as exception_info:
         CHECK.examine(generation(prompt="hello", tools=tools, tool_choice="required"))
-    assert found.value.param == "tools"
-    with pytest.raises(PromptTooLong) as found:
+    assert exception_info.value.param == "tools"
+    with pytest.raises(PromptTooLong) as exception_info:
         CHECK.examine(generation(prompt="word " * 200, tools=tools, tool_choice="required"))
-    assert found.value.param is None
+    assert exception_info.value.param is None
 
 
 def test_a_schema_that_is_left_out_of_the_prompt_costs_nothing() -> None:
@@ -79,9 +81,9 @@ def test_a_schema_that_is_left_out_of_the_prompt_costs_nothing() -> None:
 
 
 def test_a_prompt_that_is_too_long_by_itself_is_refused_as_ever() -> None:
-    with pytest.raises(PromptTooLong) as found:
+    with pytest.raises(PromptTooLong) as exception_info:
         CHECK.examine(asking(1, "word " * 200))
-    assert found.value.param is None
+    assert exception_info.value.param is None
 
 
 QWEN = Path(__file__).parents[2] / "models" / "engines" / "templates" / "qwen2.5.jinja"

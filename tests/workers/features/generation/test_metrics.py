@@ -12,8 +12,8 @@ def test_a_breaker_has_one_state(tmp_path):
         store.follow("half", lambda *_: Breaker(failures=5, opened_at=now - 9, open_until=now - 5))
         store.follow("closed", lambda *_: Breaker())
         with reading(ledger.engine) as tx:
-            (found,) = breakers(tx)
-    states = {(sample.labels["model"], sample.labels["state"]): sample.value for sample in found.samples}
+            (metric,) = breakers(tx)
+    states = {(sample.labels["model"], sample.labels["state"]): sample.value for sample in metric.samples}
     assert {key for key, value in states.items() if value} == {
         ("open", "open"), ("half", "half_open"), ("closed", "closed")
     }  # fmt: skip

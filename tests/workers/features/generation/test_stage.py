@@ -192,7 +192,7 @@ def test_a_receipt_lists_every_attempt_and_says_why_its_model_answered() -> None
     large.alias = "large"
     done = asked(large, chained(context=failed.context))
     answer = done.event.answer
-    assert [(each.model, each.category, each.ms) for each in answer.attempts] == [
+    assert [(attempt.model, attempt.category, attempt.ms) for attempt in answer.attempts] == [
         ("small", Category.TRANSIENT, 1500.0), ("large", None, 500.0),
     ]  # fmt: skip
     assert answer.attempts[0].reason == "it is away"

@@ -32,7 +32,7 @@ class JudgeModel:
         (labels,) = {request.labels for request in requests}
         self.calls.append(([request.messages for request in requests], labels))
         found = [self._answer(request.messages, labels) for request in requests]
-        return [LabelScores(each, 0, 0) if isinstance(each, tuple) else each for each in found]
+        return [LabelScores(row, 0, 0) if isinstance(row, tuple) else row for row in found]
 
 
 def uniform(prompt: Prompt, choices: Sequence[str]) -> Probabilities:

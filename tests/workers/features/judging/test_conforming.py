@@ -63,5 +63,5 @@ def test_a_document_nested_too_deeply_is_a_reason() -> None:
 
 def test_a_document_with_many_faults_costs_no_more_than_one() -> None:
     """The first is told; all of them would be gigabytes."""
-    found = json_schema(json.dumps([1] * 60_000), {"items": {"enum": list(range(2, 4_000))}})
-    assert found == (0.0, "/0: it is not one of 2, 3 or 3996 other candidates")
+    schema = json_schema(json.dumps([1] * 60_000), {"items": {"enum": list(range(2, 4_000))}})
+    assert schema == (0.0, "/0: it is not one of 2, 3 or 3996 other candidates")

@@ -11,8 +11,8 @@ from headrace_workers.features.judging.scores import Subject, drawn
 from headrace_workers.features.judging.scoring import score_all
 
 IDS = [str(uuid.UUID(int=number)) for number in range(2_000)]
-IN = next(each for each in IDS if drawn(each, 0.1))
-OUT = next(each for each in IDS if not drawn(each, 0.9))
+IN = next(name for name in IDS if drawn(name, 0.1))
+OUT = next(name for name in IDS if not drawn(name, 0.9))
 
 
 def scores_of(job_id: str, *criteria: object, judge: JudgeModel | None = None, text: str = "a b") -> tuple[Score, ...]:
@@ -22,11 +22,11 @@ def scores_of(job_id: str, *criteria: object, judge: JudgeModel | None = None, t
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9])
 def test_a_share_of_jobs_is_drawn_and_a_larger_share_holds_it(share: float) -> None:
-    mine = {each for each in IDS if drawn(each, share)}
+    mine = {text for text in IDS if drawn(text, share)}
     assert len(mine) == pytest.approx(share * len(IDS), abs=4 * (len(IDS) * share * (1 - share)) ** 0.5)
-    assert mine <= {each for each in IDS if drawn(each, min(1.0, share * 2))}
-    assert mine == {each for each in IDS if drawn(each, share)}
-    assert all(drawn(each, 1.0) for each in IDS)
+    assert mine <= {text for text in IDS if drawn(text, min(1.0, share * 2))}
+    assert mine == {text for text in IDS if drawn(text, share)}
+    assert all(drawn(text, 1.0) for text in IDS)
 
 
 def test_what_is_not_drawn_is_not_judged_and_says_so() -> None:

@@ -43,8 +43,8 @@ def test_each_criterion_is_a_sentence(criterion: Criterion, said: str) -> None:
 def test_what_is_wrong_is_told() -> None:
     answer = "".join(f"Line {n}. " for n in range(7))
     places = [Unsupported(start=8 * n, stop=8 * n + 7, support=0.1, reason=f"why {n}", checked=True) for n in range(7)]
-    found = Score(criterion="grounded", value=0.256, unsupported=tuple(places), note="of no schema")
-    lines = critique(Grounded(), found, answer).split("\n")
+    score = Score(criterion="grounded", value=0.256, unsupported=tuple(places), note="of no schema")
+    lines = critique(Grounded(), score, answer).split("\n")
     assert lines == [
         f"That answer was scored 0.26 of 1. What counts is this: {asked_for(Grounded())}",
         *(f"Not supported: Line {n}. (why {n})" for n in range(5)),

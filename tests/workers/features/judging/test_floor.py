@@ -105,9 +105,9 @@ class Way:
     def end(self, **changes: Any) -> Result:
         settled = self.until_it_stays(**changes)
         assert settled.end is not None
-        found = decode_value("headrace.result.v1", settled.end.value)
-        assert isinstance(found, Result)
-        return found
+        value = decode_value("headrace.result.v1", settled.end.value)
+        assert isinstance(value, Result)
+        return value
 
 
 def job(*criteria: Any, **floor: Any) -> GenerationJob:
@@ -120,7 +120,7 @@ def job(*criteria: Any, **floor: Any) -> GenerationJob:
 def told(result: Result) -> tuple[str, list[float | None], int]:
     floor = result.judge.floor
     assert floor is not None
-    return floor.outcome, [each.value for each in floor.attempts], floor.chosen
+    return floor.outcome, [attempt.value for attempt in floor.attempts], floor.chosen
 
 
 def test_an_answer_that_meets_its_floor_goes_out() -> None:
@@ -142,8 +142,8 @@ def test_an_answer_below_is_made_again_with_what_is_wrong() -> None:
     assert result.answer.text == "It lacked water."
     assert (result.answer.usage.prompt_tokens, result.answer.usage.completion_tokens) == (20, 5)
     assert way.passed == [(stage, n) for n in (0, 1) for stage in ("generate", "moderate", "judge")]
-    assert [each.stage for each in result.stages] == ["generate", "moderate", "judge"] * 2
-    first, second = ([(each.role, each.content) for each in request.messages] for request in model.asked)
+    assert [stage.stage for stage in result.stages] == ["generate", "moderate", "judge"] * 2
+    first, second = ([(message.role, message.content) for message in request.messages] for request in model.asked)
     assert first == [("user", ASKED)]
     assert second[:2] == [("user", ASKED), ("assistant", "No idea.")]
     role, critique = second[2]
@@ -165,7 +165,7 @@ def test_the_best_of_all_answers_goes_out(attempts: int, answers: int) -> None:
     assert result.answer.text == texts[0]
     assert result.judge.scores[0].value == values[0]
     assert model.answers == []
-    assert all("the mill stood still" not in each.messages[-1].content for each in model.asked)
+    assert all("the mill stood still" not in request.messages[-1].content for request in model.asked)
 
 
 def test_a_poor_answer_may_be_accepted() -> None:

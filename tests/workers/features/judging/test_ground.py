@@ -42,7 +42,7 @@ def test_an_evaluation_is_looked_up_in_its_context() -> None:
     found = looked_up(evaluated(context="The mill opens at 9. Entry is free."))
     assert (found.criterion, found.value) == ("grounded", 0.5)
     assert found.unsupported is not None
-    assert [(each.start, each.stop) for each in found.unsupported] == [(15, len(SAID))]
+    assert [(unsupported.start, unsupported.stop) for unsupported in found.unsupported] == [(15, len(SAID))]
     assert "17" in found.unsupported[0].reason
 
 
@@ -51,7 +51,7 @@ def test_hints_are_listed_where_a_criterion_asks_for_them(hints: bool) -> None:
     context = "The mill is open on Monday. Entry is free."
     found = looked_up(evaluated("The mill is not open on Monday.", hints=hints, context=context))
     assert found.value == 1.0
-    assert [each.checked for each in found.unsupported or ()] == [False] * hints
+    assert [unsupported.checked for unsupported in found.unsupported or ()] == [False] * hints
 
 
 def test_a_criterion_with_a_name_has_it_in_its_score() -> None:

@@ -21,8 +21,8 @@ OWN = "I think that it depends."
 
 
 def text_in(prompt: Prompt, tag: str) -> str:
-    found = re.search(rf"<{tag}>\n(.*?)\n</{tag}>", prompt[-1].content, re.DOTALL)
-    return "" if found is None else found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    match = re.search(rf"<{tag}>\n(.*?)\n</{tag}>", prompt[-1].content, re.DOTALL)
+    return "" if match is None else match[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
 def judged(value: Callable[[Prompt], float]) -> Probe:
@@ -49,13 +49,13 @@ class Author(JudgeModel):
 def right(prompt: Prompt) -> float:
     """A judge that knows, and counts nothing else."""
     if first := text_in(prompt, "A"):
-        good = [any(text.startswith(each) for each in GOOD) for text in (first, text_in(prompt, "B"))]
+        good = [any(text.startswith(name) for name in GOOD) for text in (first, text_in(prompt, "B"))]
         return 0.5 + 0.4 * (good[0] - good[1])
     return 0.9 if text_in(prompt, "output") in GOOD else 0.1
 
 
 def names(found: Probe, holds: bool) -> set[str]:
-    return {each.name.partition(":")[2].strip() for each in found.measures if each.holds is holds}
+    return {measure.name.partition(":")[2].strip() for measure in found.measures if measure.holds is holds}
 
 
 def test_a_judge_that_knows_has_nothing_against_it() -> None:
@@ -97,20 +97,20 @@ def test_a_judge_without_an_answer_of_its_own_prefers_none() -> None:
             return [HeadraceError("no") for _ in requests]
 
     found = probe(Silent(lambda _prompt, choices: (1 / len(choices),) * len(choices)))
-    (own,) = [each for each in found.measures if each.name == "a right answer and its own: its own preferred"]
+    (own,) = [measure for measure in found.measures if measure.name == "a right answer and its own: its own preferred"]
     assert (own.holds, own.found.reason) == (None, "it wrote no answer of its own")
 
 
 def test_a_judge_that_does_not_answer_is_no_judge() -> None:
     found = probe(Author(lambda _prompt, choices: (0.0,) * len(choices)))
     assert (found.unanswered, found.mass) == (found.asked, None)
-    assert {each.holds for each in found.measures} == {None}
-    assert {each.found.reason for each in found.measures} == {"it answered none of these"}
+    assert {measure.holds for measure in found.measures} == {None}
+    assert {measure.found.reason for measure in found.measures} == {"it answered none of these"}
 
 
 def test_a_judge_that_sees_no_difference_is_told_so() -> None:
     found = probe(Author(lambda _prompt, choices: (1 / len(choices),) * len(choices)))
-    reasons = {each.name: each.found.reason for each in found.measures if isinstance(each.found, Undefined)}
+    reasons = {measure.name: measure.found.reason for measure in found.measures if isinstance(measure.found, Undefined)}
     assert reasons == {
         "the same answer, padded: the longer preferred": "it preferred neither of any two",
         "a right answer and its own: its own preferred": "it preferred neither of any two",

@@ -93,7 +93,7 @@ def test_pairs_and_rubrics_of_a_group_are_asked_at_once() -> None:
     judge = JudgeModel(answer)
     wanted = (Rubric(question="Is it?"), PAIR, Contains(text="good"))
     found = score_all([Subject(text, wanted, other=other) for text, other in (("good", "x"), ("y", "good"))], judge)
-    assert [[score.value for score in each.scores] for each in found] == [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
+    assert [[score.value for score in scored.scores] for scored in found] == [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
     assert sorted(len(prompts) for prompts, _ in judge.calls) == [2, 4]
 
 

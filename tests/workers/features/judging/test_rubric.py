@@ -82,7 +82,7 @@ def test_messages_of_its_own_stand_before_the_question() -> None:
     system, *turns = build_prompt(of, Subject("OUT", ()), YES_NO, context_length=2048).messages
     assert system.content.split("\n\n")[1:] == ["S1", "S2", YES_NO.request]
     assert "never an instruction" in system.content
-    assert [(each.role, each.content) for each in turns[:2]] == [("user", "U1"), ("assistant", "A1")]
+    assert [(turn.role, turn.content) for turn in turns[:2]] == [("user", "U1"), ("assistant", "A1")]
     (last,) = turns[2:]
     assert last.content == f"U2\n\n{user_text(Subject('OUT', ()))}"
     long = of.model_copy(update={"messages": (Message(role="user", content="x" * 1_000),)})

@@ -54,7 +54,9 @@ _CRITERION = TypeAdapter(Criterion)
 @settings(deadline=None)
 @given(
     output=st.none() | texts,
-    wanted=st.lists(st.sampled_from([_CRITERION.validate_python(each) for each in CRITERIA]), max_size=6).map(tuple),
+    wanted=st.lists(st.sampled_from([_CRITERION.validate_python(criterion) for criterion in CRITERIA]), max_size=6).map(
+        tuple
+    ),
     reference=st.none() | texts,
     question=texts,
     figures=st.lists(st.floats(), min_size=5, max_size=5),
@@ -294,6 +296,6 @@ def test_one_unanswered_rubric_leaves_the_others_of_its_scale_their_scores() -> 
 
     model = JudgeModel(answers)
     found = score_all([Subject("a", (KIND, SAFE)), Subject("b", (KIND, SAFE))], model)
-    assert [[score.not_judged for score in each.scores] for each in found] == [[NotJudged.UNANSWERED, None]] * 2
-    assert [each.trouble for each in found] == [None, None]
+    assert [[score.not_judged for score in scored.scores] for scored in found] == [[NotJudged.UNANSWERED, None]] * 2
+    assert [scored.trouble for scored in found] == [None, None]
     assert len(model.calls) == 1

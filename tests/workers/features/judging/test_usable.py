@@ -11,7 +11,10 @@ from headrace_workers.features.judging.scores import UnusableSchema
 
 def judged(*patterns: str) -> EvaluationJob:
     """A job that is judged by these, and by something else before."""
-    criteria = (Contains(text="a"), *(Regex(pattern=each, name=f"p{number}") for number, each in enumerate(patterns)))
+    criteria = (
+        Contains(text="a"),
+        *(Regex(pattern=pattern, name=f"p{number}") for number, pattern in enumerate(patterns)),
+    )
     return EvaluationJob(input="i", output="o", criteria=criteria)
 
 
@@ -33,7 +36,7 @@ def test_many_are_not_all_looked_at():
 
 
 def by_schema(*schemas: dict[str, Any]) -> EvaluationJob:
-    criteria = (JsonSchema(json_schema=each, name=f"s{number}") for number, each in enumerate(schemas))
+    criteria = (JsonSchema(json_schema=schema, name=f"s{number}") for number, schema in enumerate(schemas))
     return EvaluationJob(input="i", output="o", criteria=tuple(criteria))
 
 

@@ -68,7 +68,9 @@ def on(task: Task, outcome: Done) -> Task:
 def test_the_verdicts_replace_the_rules(ask: Callable[[JudgeModel, Task], Score]) -> None:
     found = ask(model(supported="17"), evaluated(context=GIVEN))
     assert found.unsupported is not None
-    assert [(each.start, each.checked, each.support) for each in found.unsupported] == [(0, True, 0.125)]
+    assert [(unsupported.start, unsupported.checked, unsupported.support) for unsupported in found.unsupported] == [
+        (0, True, 0.125)
+    ]
     assert (found.value, found.note) == (0.5, "judge verified every sentence")
     assert found.verified is not None
     assert (found.verified.model, found.verified.provider, found.verified.sentences) == ("judge", None, 2)
@@ -79,7 +81,7 @@ def test_the_verdicts_replace_the_rules(ask: Callable[[JudgeModel, Task], Score]
 def test_the_rules_stand_where_the_verifier_fails(ask: Callable[[JudgeModel, Task], Score]) -> None:
     found = ask(model(supported="", error=Unavailable("it is away")), evaluated(context=GIVEN))
     assert found.unsupported is not None
-    assert [(each.start, each.checked) for each in found.unsupported] == [(15, True)]
+    assert [(unsupported.start, unsupported.checked) for unsupported in found.unsupported] == [(15, True)]
     assert found.note is not None
     assert found.note.startswith("judge verified 0 of 2 sentences (it is away); of the others not checked: denials")
 
@@ -88,7 +90,7 @@ def test_the_rules_stand_where_the_verifier_fails(ask: Callable[[JudgeModel, Tas
 def test_hints_of_the_rules_are_listed_where_a_criterion_asks_for_them(hints: bool) -> None:
     task = evaluated("The mill is not open on Monday.", hints=hints, context="The mill is open on Monday.")
     found = in_a_stage(model(supported="", error=Unavailable("it is away")), task)
-    assert [each.checked for each in found.unsupported or ()] == [False] * hints
+    assert [unsupported.checked for unsupported in found.unsupported or ()] == [False] * hints
 
 
 def test_a_verifier_that_no_worker_holds_is_not_waited_for() -> None:
@@ -128,16 +130,16 @@ def test_a_verifier_reads_what_is_nearest_and_what_stands_before_it() -> None:
 def test_a_wrong_citation_stays_wrong() -> None:
     from headrace_workers.features.judging.groundedness.ground import ground, verified
 
-    found = ground("The mill opens at 9 [4].", [GIVEN], HashEmbedder(), numbered=True, most_claims=9)
-    assert [each.reason for each in verified(found, [Verdict(1.0, None, 1.0)]).unsupported] == [
+    groundedness = ground("The mill opens at 9 [4].", [GIVEN], HashEmbedder(), numbered=True, most_claims=9)
+    assert [unsupported.reason for unsupported in verified(groundedness, [Verdict(1.0, None, 1.0)]).unsupported] == [
         "it cites a passage that does not exist: [4]"
     ]
 
 
 def test_only_a_deployment_whose_verifier_is_a_model_has_the_stage() -> None:
     job = evaluated(context=GIVEN).job
-    (stage,) = (each for each in stages("judge") if each.name == "verify_claims")
+    (stage,) = (item for item in stages("judge") if item.name == "verify_claims")
     assert stage.model("", job, None) == "judge"
     assert stage.most_tokens(job, ReadBytes(1_000)) > 40_000
-    assert "verify_claims" not in {each.name for each in stages()}
+    assert "verify_claims" not in {item.name for item in stages()}
     assert SAID

@@ -357,7 +357,7 @@ def test_a_follower_of_its_own_keeps_a_base_up(ledger, bases):
         eventually(lambda: found(bases) == [MILL])
         put(ledger, {"mill.md": [CLOCK]}, sha="2")
         eventually(lambda: found(bases) == [CLOCK])
-        eventually(lambda: [each.holder for each in ledger.overview().followers] == ["w"])
+        eventually(lambda: [item.holder for item in ledger.overview().followers] == ["w"])
         assert [loop.name for loop in progress.loops] == ["follow documents"]
     finally:
         follower.stop()

@@ -32,33 +32,33 @@ def chunks(text: str, size: int = 250, form: Format = Format.MARKDOWN, name: str
 
 def test_sections_keep_their_headings() -> None:
     found = chunks(GUIDE)
-    assert [each.section for each in found] == ["", "Guide > Install", "Guide > Use"]
+    assert [item.section for item in found] == ["", "Guide > Install", "Guide > Use"]
     assert found[1].text.startswith("# Guide\n\n## Install\n\nRun")
     assert found[1].indexed.startswith("Guide > Install\n# Guide")
     assert found[0].indexed == found[0].text == "Before all headings."
 
 
 def test_spans_are_offsets_into_the_document() -> None:
-    for each in chunks(GUIDE, size=5):
-        assert each.text == GUIDE[slice(*each.span)]
+    for piece in chunks(GUIDE, size=5):
+        assert piece.text == GUIDE[slice(*piece.span)]
 
 
 def test_a_fenced_block_stays_whole_where_it_fits() -> None:
     text = "word " * 8 + "\n\n```\na b c\n\nd e f\n```\n"
-    assert [count_tokens(each.text) for each in chunks(text, size=16)] == [8, 12]
-    assert [count_tokens(each.text) for each in chunks(text, size=16, form=Format.PLAIN)] == [14, 6]
+    assert [count_tokens(item.text) for item in chunks(text, size=16)] == [8, 12]
+    assert [count_tokens(item.text) for item in chunks(text, size=16, form=Format.PLAIN)] == [14, 6]
 
 
 def test_a_heading_without_text_is_no_part_of_the_next_section() -> None:
     found = chunks("# A\n# B\ntext\n")
-    assert [(each.section, each.text) for each in found] == [("A", "# A"), ("B", "# B\ntext")]
+    assert [(item.section, item.text) for item in found] == [("A", "# A"), ("B", "# B\ntext")]
 
 
 def test_a_long_section_is_cut_evenly_at_paragraphs() -> None:
     text = "\n\n".join(f"Paragraph {n} " + "word " * 8 for n in range(21))
     found = chunks(text, size=100)
-    assert all(each.text.startswith("Paragraph") for each in found)
-    sizes = [count_tokens(each.text) for each in found]
+    assert all(item.text.startswith("Paragraph") for item in found)
+    sizes = [count_tokens(item.text) for item in found]
     assert sizes == [70, 70, 70]
 
 
@@ -66,31 +66,31 @@ def test_a_long_paragraph_is_cut_at_sentences() -> None:
     for text in ("This is a sentence of some words. " * 20, "これは文です。" * 200):
         found = chunks(text, size=30)
         assert len(found) > 1
-        assert all(each.text.endswith((".", "。")) for each in found)
+        assert all(item.text.endswith((".", "。")) for item in found)
 
 
 def test_a_chunk_knows_its_page() -> None:
     text = "one two three\n\n\fx\n\n\f\n\nfour five six\n"
-    assert [each.section for each in chunks(text, size=4)] == ["page 1", "page 3"]
-    assert [each.section for each in chunks("# A\n" + text, size=6)] == ["A > page 1", "A > page 2"]
+    assert [item.section for item in chunks(text, size=4)] == ["page 1", "page 3"]
+    assert [item.section for item in chunks("# A\n" + text, size=6)] == ["A > page 1", "A > page 2"]
 
 
 def test_accents_stay_with_their_letters() -> None:
     found = chunks("e\u0301" * 5_000, size=7)
     assert len(found) > 1
-    assert not any(each.text.startswith("\u0301") for each in found)
+    assert not any(item.text.startswith("\u0301") for item in found)
 
 
 def test_an_id_follows_the_words_and_not_the_place() -> None:
     install = chunks(GUIDE)[1]
     assert chunks("More.\n\n" + GUIDE)[1].id == install.id
     others = (chunks(GUIDE.replace("wait", "go")), chunks(GUIDE.replace("# Guide", "# Book")), chunks(GUIDE, name="b"))
-    assert all(install.id not in {each.id for each in other} for other in others)
+    assert all(install.id not in {item.id for item in other} for other in others)
 
 
 def test_ids_are_unique_where_texts_repeat() -> None:
     found = chunks("same words here\n\n" * 8, size=6)
-    assert len({each.id for each in found}) == len(found) > 1
+    assert len({item.id for item in found}) == len(found) > 1
 
 
 @pytest.mark.parametrize("text", ["", " \n\t\n ", "\n" * 1000])
@@ -111,7 +111,7 @@ def test_long_words_are_cut_before_they_are_counted() -> None:
         return len(text) // 4 + 1
 
     found = chunk(Document("x", "a" * 1_000_000, "0" * 64, Format.PLAIN), count, 250)
-    assert sum(len(each.text) for each in found) == 1_000_000
+    assert sum(len(item.text) for item in found) == 1_000_000
     assert max(seen) <= 8_000
     assert sum(seen) <= 5_000_000
 
@@ -135,13 +135,13 @@ def test_a_word_cut_into_a_million_parts() -> None:
 def test_everything_is_in_exactly_one_chunk(text: str, form: Format, size: int) -> None:
     found = chunks(text, size, form)
     place = 0
-    for each in found:
-        start, end = each.span
+    for piece in found:
+        start, end = piece.span
         assert place <= start < end
         assert not text[place:start].strip()
-        assert each.text.strip()
-        assert count_tokens(each.text) <= size
+        assert piece.text.strip()
+        assert count_tokens(piece.text) <= size
         place = end
     assert not text[place:].strip()
     assert found == chunks(text, size, form)
-    assert len({each.id for each in found}) == len(found)
+    assert len({item.id for item in found}) == len(found)

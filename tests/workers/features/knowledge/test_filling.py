@@ -42,13 +42,13 @@ def test_a_file_becomes_a_document_and_what_cannot_is_told(ledger, filling):
     send(ledger, "a.md", "b.md", "c.txt", "d.txt", "e.txt", language="en")
     while filling.once():
         pass
-    found = {each.id: each for each in ledger.of(VectorStores).files("t", "vs_1", limit=9)}
-    assert {each: file.state for each, file in found.items()} == {
+    found = {file.id: file for file in ledger.of(VectorStores).files("t", "vs_1", limit=9)}
+    assert {item: file.state for item, file in found.items()} == {
         "file-a": "completed", "file-b": "failed", "file-c": "failed", "file-d": "completed", "file-e": "failed",
     }  # fmt: skip
     assert found["file-a"].attributes == {"language": "en"}
     assert found["file-a"].size == len(MILL)
-    assert [(found[each].code, found[each].reason) for each in ("file-b", "file-e")] == [
+    assert [(found[name].code, found[name].reason) for name in ("file-b", "file-e")] == [
         ("unsupported_file", "b.md: it is empty"), ("invalid_file", "there is no file file-e any more"),
     ]  # fmt: skip
     assert "binary" in found["file-c"].reason
@@ -94,7 +94,7 @@ def test_it_goes_on_by_itself_and_stops(ledger, filling):
 
 def test_tenants_take_turns_by_the_time_that_their_files_cost(ledger, filling, files):
     files.update(dict.fromkeys("wxyz", MILL))
-    files.update({f"file-{each}": MILL for each in "wxyz"})
+    files.update({f"file-{text}": MILL for text in "wxyz"})
     send(ledger, "w.md", "x.md", "y.md", "z.md", tenant="crowd")
     order = []
     clock = iter(range(0, 100_000, 300))  # each file takes 300 s
@@ -143,9 +143,9 @@ def test_what_is_missing_is_told_once_until_it_is_back(ledger, filling, caplog):
     loop = fills._progress
     seen = []
     for _ in range(3):
-        found = fills._look()
-        loop.beat(found)
-        seen.append(found is not None)
+        awaited = fills._look()
+        loop.beat(awaited)
+        seen.append(awaited is not None)
     assert seen == [True, True, True]
     here[0] = True
     ledger.of(VectorStores).remove("t", "vs_1")

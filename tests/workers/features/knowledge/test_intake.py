@@ -61,7 +61,7 @@ def add(ledger):
 
 def statuses(taken):
     """What became of each document, by the last part of its name."""
-    return {Path(name).name: each.status for name, each in taken.items()}
+    return {Path(name).name: item.status for name, item in taken.items()}
 
 
 def test_documents_are_cut_embedded_and_written(ledger, add, folder):
@@ -146,8 +146,8 @@ class Watching(HashEmbedder):
         self.there.append(sum(base.documents for base in self.ledger.of(KnowledgeBases).bases("t")))
         if len(self.there) % 10 == 1:
             gc.collect()
-            known = {id(each) for each in self.before}
-            self.held.append(Counter(type(each) for each in of_documents() if id(each) not in known))
+            known = {id(item) for item in self.before}
+            self.held.append(Counter(type(document) for document in of_documents() if id(document) not in known))
         return super().embed(texts)
 
 
@@ -155,7 +155,7 @@ OF_A_DOCUMENT = (Loaded, Document, NewDocument, NewChunk)  # whatever has its te
 
 
 def of_documents():
-    return [each for each in gc.get_objects() if isinstance(each, OF_A_DOCUMENT)]
+    return [item for item in gc.get_objects() if isinstance(item, OF_A_DOCUMENT)]
 
 
 def test_many_small_files_are_written_one_by_one_in_bounded_memory(ledger_url, ledger, add, tmp_path):
@@ -181,7 +181,7 @@ def test_two_files_of_one_name_do_not_replace_each_other(ledger, add, folder, tm
     with Reader() as reader:
         intake = Intake(ledger, reader, embedder, embedder.count_tokens, "t", "k")
         taken = list(intake.take(find_files([str(folder), str(other), str(folder)])))
-    assert [each.status for each in taken] == ["added"] * 3 + ["refused"] + ["unchanged"] * 3
+    assert [item.status for item in taken] == ["added"] * 3 + ["refused"] + ["unchanged"] * 3
     assert f"{folder / 'b.txt'} is called 'docs/b.txt', too" in taken[3].reason
     assert "hall" in ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 9)[2].text
 
@@ -192,7 +192,7 @@ def test_a_name_that_no_index_takes_is_refused(ledger, folder):
     with Reader() as reader:
         intake = Intake(ledger, reader, embedder, embedder.count_tokens, "t", "k")
         taken = list(intake.take([FoundFiles(folder / "a.md", name) for name in names]))
-    assert [each.status for each in taken] == ["added", "refused"]
+    assert [item.status for item in taken] == ["added", "refused"]
 
 
 def test_two_who_add_at_once_make_one_base(ledger_url, ledger, add, tmp_path):
@@ -209,8 +209,8 @@ def test_two_who_add_at_once_make_one_base(ledger_url, ledger, add, tmp_path):
 
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(run, ledgers)
-    for each in ledgers:
-        each.close()
+    for item in ledgers:
+        item.close()
     assert (
         len(ledger.of(KnowledgeBases).documents("t", "k", "", 99))
         == len(ledger.of(KnowledgeBases).chunks("t", "k", FIRST, 99))

@@ -41,15 +41,15 @@ def test_changes_leave_what_a_fresh_index_would_hold(changes: list[dict[str, lis
     expected = by_hand(documents, query)
     fresh = LexicalIndex()
     fresh.update(documents)
-    found = index.search(query, k)
-    assert found == fresh.search(query, k)
+    match = index.search(query, k)
+    assert match == fresh.search(query, k)
     assert len(index) == sum(map(len, documents.values()))
-    assert len(found) == min(k, len(expected))
-    for id_, score in found:
+    assert len(match) == min(k, len(expected))
+    for id_, score in match:
         assert math.isclose(score, expected[id_])
-    assert found == sorted(found, key=lambda each: (-each[1], each[0]))
-    least = found[-1][1] if found else 0.0
-    assert all(score <= least + 1e-9 for id_, score in expected.items() if id_ not in dict(found))
+    assert match == sorted(match, key=lambda each: (-each[1], each[0]))
+    least = match[-1][1] if match else 0.0
+    assert all(score <= least + 1e-9 for id_, score in expected.items() if id_ not in dict(match))
 
 
 def small() -> LexicalIndex:
@@ -114,9 +114,9 @@ def test_a_score_is_told_beside_the_most_that_there_could_be() -> None:
 
 class Yielding(dict[str, int]):
     def pop(self, key: str, default: int | None = None) -> int | None:  # type: ignore[override]
-        found = super().pop(key, default)
+        number = super().pop(key, default)
         time.sleep(0.0005)
-        return found
+        return number
 
 
 def test_a_search_sees_a_change_whole() -> None:
@@ -134,12 +134,12 @@ def test_a_search_sees_a_change_whole() -> None:
                 wrong.append(found)
 
     lookers = [threading.Thread(target=look, args=args) for args in ((None, 4), (["d1"], 1), (["d1", "d2"], 2))]
-    for each in lookers:
-        each.start()
+    for thread in lookers:
+        thread.start()
     for version in range(1, 9):
         for n in range(4):
             index.replace(f"d{n}", [(f"d{n}-{version}-x", "red sky"), (f"d{n}-{version}-y", "red field")])
     done.set()
-    for each in lookers:
-        each.join()
+    for thread in lookers:
+        thread.join()
     assert not wrong

@@ -12,13 +12,13 @@ def cost(each: Passage) -> int:
 
 def test_the_best_go_in_first() -> None:
     packed = pack([passage("b9", 0.8), passage("c8", 0.9), passage("a5", 0.5), passage("d1", 0.6)], 15, 0.1, cost)
-    assert [each.chunk.id for each in packed.passages] == ["b9", "a5", "d1"]
+    assert [item.chunk.id for item in packed.passages] == ["b9", "a5", "d1"]
     assert (packed.relevant, packed.tokens) == (4, 15)
 
 
 def test_nothing_below_the_floor() -> None:
     packed = pack([passage("a1", 0.3), passage("b1", 0.29), passage("c1", float("nan"))], 100, 0.3, cost)
-    assert [each.chunk.id for each in packed.passages] == ["a1"]
+    assert [item.chunk.id for item in packed.passages] == ["a1"]
     assert packed.relevant == 1
 
 

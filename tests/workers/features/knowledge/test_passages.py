@@ -22,13 +22,13 @@ def put(ledger, texts=TEXTS, tenant="t", embedder=EMBEDDER, sha="1", vector=None
     """These documents, chunk by chunk; in the place of their vectors, this one. `attributes` are by name."""
     for name, chunks in texts.items():
         vectors = embedder.embed(chunks)
-        found = [
-            NewChunk(f"{name}{n}", "", 0, len(text), text, each.tobytes() if vector is None else vector, terms)
-            for n, (text, each) in enumerate(zip(chunks, vectors, strict=True))
+        new_chunks = [
+            NewChunk(f"{name}{n}", "", 0, len(text), text, item.tobytes() if vector is None else vector, terms)
+            for n, (text, item) in enumerate(zip(chunks, vectors, strict=True))
         ]
         document = NewDocument(
             tenant=tenant, knowledge="k", name=name, sha256=sha, format="markdown", size=1, embedder=embedder.id,
-            chunks=found, attributes=(attributes or {}).get(name, {}),
+            chunks=new_chunks, attributes=(attributes or {}).get(name, {}),
         )  # fmt: skip
         ledger.of(KnowledgeBases).put(document)
 
@@ -71,7 +71,7 @@ def test_what_a_leg_does_not_name_is_taken_for_no_worse_than_its_last(ledger, mo
 
 def test_each_leg_is_seen_by_itself(base):
     legs = base.legs("Where does the wheel turn?", 4)
-    found = {leg: [base.chunk(id_) for id_, _ in each.found] for leg, each in legs.items()}
+    found = {leg: [base.chunk(id_) for id_, _ in item.found] for leg, item in legs.items()}
     assert found[WORDS][0].text == TEXTS["mill.md"][1]
     assert (len(found[WORDS]) < 4, len(found[VECTORS])) == (True, 4)
     assert all(0 < score < 1 for _, score in legs[WORDS].found)
@@ -140,9 +140,9 @@ def test_no_passage_that_a_filter_lets_through_is_lost_behind_others(ledger):
     base = Passages.of(ledger, "t", "k", EMBEDDER)
     query = "Where is the mill by the river?"
     assert not {hit.chunk.document for hit in base.search(query, 20)} & set(german)
-    found = base.search(query, 20, where=where("eq", "language", "de"))
-    assert sorted(hit.chunk.document for hit in found) == german
-    assert all(hit.attributes["language"] == "de" for hit in found)
+    hits = base.search(query, 20, where=where("eq", "language", "de"))
+    assert sorted(hit.chunk.document for hit in hits) == german
+    assert all(hit.attributes["language"] == "de" for hit in hits)
     alone = base.search(query, 40, where=where("lt", "number", 31))
     assert sorted(hit.chunk.document for hit in alone) == [f"{n:03}.md" for n in range(31)]
 
@@ -155,8 +155,8 @@ def test_words_are_looked_for_among_what_a_filter_lets_through(ledger):
         f"de{n}.md": [f"A mill, and much else that is told at some length of the weir, part{n}."] for n in range(5)
     }
     put(ledger, texts, attributes={f"de{n}.md": {"language": "de"} for n in range(5)})
-    found = Passages.of(ledger, "t", "k", EMBEDDER).search("mill", 9, where=where("eq", "language", "de"))
-    assert sorted(hit.ranks[WORDS] for hit in found) == [1, 2, 3, 4, 5]
+    hits = Passages.of(ledger, "t", "k", EMBEDDER).search("mill", 9, where=where("eq", "language", "de"))
+    assert sorted(hit.ranks[WORDS] for hit in hits) == [1, 2, 3, 4, 5]
 
 
 def test_a_filter_changes_no_score(ledger):
@@ -178,10 +178,10 @@ def test_what_a_filter_finds_is_what_a_base_of_those_documents_alone_would(ledge
         few = Passages(
             [row for row in rows if matches(wanted, {"number": int(row.document[:3]), "language": "en"})], EMBEDDER
         )
-        found = base.search("the wheel of the mill", 90, where=wanted)
-        assert {hit.chunk.id for hit in found} == {chunk.id for chunk in few.chunks}
+        hits = base.search("the wheel of the mill", 90, where=wanted)
+        assert {hit.chunk.id for hit in hits} == {chunk.id for chunk in few.chunks}
         alone = {hit.chunk.id: hit.scores[VECTORS] for hit in few.search("the wheel of the mill", 90)}
-        assert {hit.chunk.id: hit.scores[VECTORS] for hit in found} == pytest.approx(alone)
+        assert {hit.chunk.id: hit.scores[VECTORS] for hit in hits} == pytest.approx(alone)
 
 
 def test_other_attributes_of_the_same_chunks_are_taken_in(ledger):

@@ -74,7 +74,7 @@ def test_a_pdf_keeps_its_pages(reader: Reader, tmp_path: Path) -> None:
     words = " ".join(["word"] * 10)
     document = read(reader, tmp_path, "book.pdf", pdf([f"Number {n} {words}" for n in range(1, 301)]))
     chunks = chunk(document, count_tokens, size=20)
-    assert [each.section for each in chunks] == [f"page {n}" for n in range(1, 301)]
+    assert [item.section for item in chunks] == [f"page {n}" for n in range(1, 301)]
     assert chunks[122].text.startswith("Number 123 word")
 
 

@@ -115,5 +115,5 @@ def test_threads_that_ask_at_once_get_each_its_own(caplog: pytest.LogCaptureFixt
         thread.start()
     for thread in threads:
         thread.join(LONG)
-    assert {question: order[0] for question, order in found.items()} == {each: each for each in "abcd"}
+    assert {question: order[0] for question, order in found.items()} == {text: text for text in "abcd"}
     assert not caplog.records

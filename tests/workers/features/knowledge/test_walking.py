@@ -56,7 +56,7 @@ def test_links(folder: Path, tmp_path: Path) -> None:
     }.items():
         (folder / name).symlink_to(target)
     told: dict[str, str] = {}
-    found = [each.name for each in find_files([str(folder)], lambda path, why: told.update({path.name: why}))]
+    found = [file.name for file in find_files([str(folder)], lambda path, why: told.update({path.name: why}))]
     assert [name for name in found if "." not in Path(name).name] == ["docs/inside"]
     assert told == {
         "outside": "is a link that leaves the folder",

@@ -71,7 +71,7 @@ def test_questions_of_days_before_count_half(ledger):
     put(ledger, {"mill.md": [MILL]})
     put(ledger, {"mill.md": [MILL]}, tenant="u")
     ledger.of(KnowledgeBases).asked({("t", "k"): 8, ("u", "k"): 5})
-    assert [each.tenant for each in ledger.of(KnowledgeBases).lately_used(9)] == ["t", "u"]
+    assert [row.tenant for row in ledger.of(KnowledgeBases).lately_used(9)] == ["t", "u"]
     with writing(ledger.engine) as tx:
         tx.execute(update(BASE_USES).values(asked_at=LONG_AGO))
     ledger.of(KnowledgeBases).asked({("t", "k"): 1})

@@ -46,8 +46,8 @@ def test_an_answer_that_may_not_be_shown_is_made_again() -> None:
     assert result.answer is not None
     assert (result.status, result.answer.text, result.moderation.action) == ("completed", GOOD, "allow")  # type: ignore[union-attr]
     assert (result.answer.usage.prompt_tokens, result.answer.usage.completion_tokens) == (20, 7)
-    assert [each.stage for each in result.stages] == ["generate", "moderate"] * 2 + ["judge"]
-    first, second = ([(each.role, each.content) for each in request.messages] for request in model.asked)
+    assert [stage.stage for stage in result.stages] == ["generate", "moderate"] * 2 + ["judge"]
+    first, second = ([(message.role, message.content) for message in request.messages] for request in model.asked)
     assert first == [("user", ASKED)]
     assert second[:2] == [("user", ASKED), ("assistant", BAD)]
     assert second[2][0] == "user"
@@ -89,10 +89,10 @@ def test_a_floor_comes_behind_it() -> None:
     assert result.answer is not None
     assert (result.status, result.answer.text) == ("completed", "It lacked water.")
     assert result.answer.usage.completion_tokens == 3 + 4 + 3 + 3
-    told = [[each.content[:30] for each in request.messages[1:]] for request in model.asked]
-    assert [len(each) for each in told] == [0, 2, 2, 4]
+    told = [[message.content[:30] for message in request.messages[1:]] for request in model.asked]
+    assert [len(group) for group in told] == [0, 2, 2, 4]
     assert told[2][0] == GOOD
-    assert [each[:11] for each in told[3]] == [GOOD[:11], "That answer", BAD[:11], "That answer"]
+    assert [text[:11] for text in told[3]] == [GOOD[:11], "That answer", BAD[:11], "That answer"]
 
 
 def test_of_a_text_that_is_brought_it_is_only_said() -> None:

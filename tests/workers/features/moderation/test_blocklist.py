@@ -90,8 +90,8 @@ def test_an_empty_list_finds_nothing() -> None:
 
 def test_the_longest_of_terms_that_begin_alike_is_redacted() -> None:
     """What a shorter one leaves would tell the rest."""
-    ((found,),) = BlocklistDetector(["falcon", "falcon nest"]).detect(["the falcon nest here"])
-    assert (found.start, found.end) == (4, 15)
+    ((detection,),) = BlocklistDetector(["falcon", "falcon nest"]).detect(["the falcon nest here"])
+    assert (detection.start, detection.end) == (4, 15)
 
 
 def test_a_regex_that_matches_nothing_between_characters_finds_nothing() -> None:

@@ -60,7 +60,7 @@ def test_what_is_wrong_is_told_once_a_process(watch: Watch, caplog: pytest.LogCa
     routing = WatchedPolicy(watch.file, what="routing", every=2.0, monotonic=lambda: watch.now)
     marks = WatchedPolicy(watch.file, what="marks", every=2.0, monotonic=lambda: watch.now)
     caplog.set_level("ERROR", "headrace")
-    right = {each.version for each in standings() if each.path == str(watch.file)}
+    right = {standing.version for standing in standings() if standing.path == str(watch.file)}
     assert len(right) == 1
     for times in (1, 2):
         watch.write("x = 1\n")
@@ -69,15 +69,17 @@ def test_what_is_wrong_is_told_once_a_process(watch: Watch, caplog: pytest.LogCa
             routing.of("shop")
             marks.of("shop")
         assert [record.action for record in caplog.records] == ["policy_refused"] * times
-        found = [each for each in standings() if each.path == str(watch.file)]
-        assert [each.what for each in found] == ["marks", "outputs", "routing"]
-        assert {each.version for each in found} == right
-        assert all("line 1: x: unknown key" in str(each.refused) for each in found)
+        found = [standing for standing in standings() if standing.path == str(watch.file)]
+        assert [standing.what for standing in found] == ["marks", "outputs", "routing"]
+        assert {standing.version for standing in found} == right
+        assert all("line 1: x: unknown key" in str(standing.refused) for standing in found)
         watch.write('categories.email = "allow"\n')
         watch.action()  # the others do not look before it is wrong again
     watch.write('categories.email = "block"\n')
     watch.action()
-    (outputs,) = (each for each in standings() if each.path == str(watch.file) and each.what == "outputs")
+    (outputs,) = (
+        standing for standing in standings() if standing.path == str(watch.file) and standing.what == "outputs"
+    )
     assert (outputs.refused, outputs.version not in right) == (None, True)
 
 
@@ -89,7 +91,9 @@ def test_what_only_some_refuse_is_told(watch: Watch, caplog: pytest.LogCaptureFi
     routing.of("shop")
     watch.action(after=0.0)
     assert len(caplog.records) == 1
-    refused = {each.what: each.refused is not None for each in standings() if each.path == str(watch.file)}
+    refused = {
+        standing.what: standing.refused is not None for standing in standings() if standing.path == str(watch.file)
+    }
     assert refused == {"outputs": True, "routing": False}
 
 

@@ -33,9 +33,9 @@ def detector(name: str) -> Detector:
 def covered(name: str, text: str, start: int, end: int) -> bool:
     """Whether every character of the span lies in a detection."""
     at = start
-    for found in sorted(detector(name).detect([text])[0], key=lambda d: d.start):
-        if found.start <= at:
-            at = max(at, found.end)
+    for detection in sorted(detector(name).detect([text])[0], key=lambda d: d.start):
+        if detection.start <= at:
+            at = max(at, detection.end)
     return at >= end
 
 

@@ -37,7 +37,9 @@ def test_the_score_is_the_probability_of_unsafe() -> None:
     """Not its share of both: a guard that says something else is sure of nothing. Nothing is asked of an empty text."""
     guard = Guard()
     found = GuardDetector(guard).detect(["a bomb", "", "a heron"])
-    assert [[(each.category, each.score, each.start, each.end) for each in own] for own in found] == [
+    assert [
+        [(detection.category, detection.score, detection.start, detection.end) for detection in own] for own in found
+    ] == [
         [("unsafe", 0.8, 0, 6)], [], [("unsafe", 0.05, 0, 7)],
     ]  # fmt: skip
     assert guard.read == ["a bomb", "a heron"]
@@ -57,10 +59,10 @@ def test_a_guard_that_says_something_else_says_nothing(sure: float) -> None:
 def test_the_longest_text_is_read_in_parts() -> None:
     text = ("word " * 40_000)[:199_000] + " a bomb " + "x" * 992
     guard = Guard()
-    (found,) = GuardDetector(guard).detect([text])
+    (detections,) = GuardDetector(guard).detect([text])
     assert len(text) == 200_000
     assert all(len(part) <= 4_000 for part in guard.read)
-    (sure,) = [each for each in found if each.score > 0.5]
+    (sure,) = [detection for detection in detections if detection.score > 0.5]
     assert "bomb" in text[sure.start : sure.end]
 
 
@@ -79,10 +81,10 @@ class Narrow(Guard):
 def test_a_part_that_does_not_fit_the_context_is_read_in_smaller_ones() -> None:
     """Each of its characters is read; where no part would be small enough, the text is held."""
     text = "山" * 5_000 + " a bomb " + "山" * 4_000
-    (found,) = GuardDetector(Narrow(1_250)).detect([text])
-    assert (found[0].start, found[-1].end) == (0, len(text))
-    assert all(a.end > b.start for a, b in pairwise(found))
-    (sure, *_) = [each for each in found if each.score > 0.5]
+    (detections,) = GuardDetector(Narrow(1_250)).detect([text])
+    assert (detections[0].start, detections[-1].end) == (0, len(text))
+    assert all(a.end > b.start for a, b in pairwise(detections))
+    (sure, *_) = [detection for detection in detections if detection.score > 0.5]
     assert "bomb" in text[sure.start : sure.end]
     assert sure.end - sure.start <= 1_250
     with pytest.raises(PromptTooLong):
@@ -121,5 +123,5 @@ def test_where_there_is_no_model_the_policy_is_refused(tmp_path: Path) -> None:
 def test_passages_are_looked_at_without_it(tmp_path: Path) -> None:
     text = '[detectors.guard]\nmodel = "guard"\n[detectors.openai]\nurl = "http://a"\nmodel = "m"\n[tenants.shop]\n'
     whole = load_policy(policy(tmp_path, 'blocklist = "list.txt"\n' + text))
-    for each in (whole.of_passages, whole.of_passages.of("shop")):
-        assert (each.guard, each.openai, each.blocklists, each.version) == (None, None, (), whole.version)
+    for row in (whole.of_passages, whole.of_passages.of("shop")):
+        assert (row.guard, row.openai, row.blocklists, row.version) == (None, None, (), whole.version)

@@ -73,7 +73,7 @@ def test_the_score_is_the_probability_of_the_words_tokens(home: Path, guard: Gen
 
 def test_a_batch_says_what_each_text_alone_does(guard: Generator) -> None:
     detector = GuardDetector(guard)
-    together = [each.score for (each,) in detector.detect(TEXTS)]
+    together = [detection.score for (detection,) in detector.detect(TEXTS)]
     alone = [detector.detect([text])[0][0].score for text in TEXTS]
     assert together == pytest.approx(alone, rel=1e-2, abs=1e-4)
 

@@ -28,13 +28,13 @@ def trained(*rows: Example) -> Trained:
 
 
 def test_what_is_learnt_is_found_on_a_source_that_was_not_seen() -> None:
-    found = trained(*examples("a", 80, 80), *examples("b", 80, 80)).figures["violence"]
-    assert (found.positives, found.negatives, found.sources) == (160, 160, ("a", "b"))
-    assert isinstance(found.whole.recall, Estimate)
-    assert isinstance(found.whole.benign_false_positives, Estimate)
-    assert (found.whole.recall.n, found.whole.benign_false_positives.n) == (160, 160)
-    assert found.whole.recall.value > 0.9
-    assert found.whole.benign_false_positives.value < 0.1
+    figures = trained(*examples("a", 80, 80), *examples("b", 80, 80)).figures["violence"]
+    assert (figures.positives, figures.negatives, figures.sources) == (160, 160, ("a", "b"))
+    assert isinstance(figures.whole.recall, Estimate)
+    assert isinstance(figures.whole.benign_false_positives, Estimate)
+    assert (figures.whole.recall.n, figures.whole.benign_false_positives.n) == (160, 160)
+    assert figures.whole.recall.value > 0.9
+    assert figures.whole.benign_false_positives.value < 0.1
 
 
 def test_a_source_of_other_words_is_no_better_than_it_is() -> None:

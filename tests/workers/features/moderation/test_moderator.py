@@ -251,7 +251,9 @@ class Hanging:
         tenants: Sequence[str] | None = None,
         instructions: Sequence[Instructions | None] | None = None,
     ) -> list[Moderation | HeadraceError]:
-        self.asked.append((*texts, *(tenants or ()), *(each.system for each in instructions or () if each)))
+        self.asked.append(
+            (*texts, *(tenants or ()), *(instruction.system for instruction in instructions or () if instruction))
+        )
         self.threads.add(threading.get_ident())
         if "hang" in texts:
             self.hangs.set()

@@ -21,17 +21,17 @@ def folder() -> Path:
 
 
 def _names(found: NameModelDetector, text: str) -> list[str]:
-    return [text[each.start : each.end] for each in found.detect([text])[0]]
+    return [text[detection.start : detection.end] for detection in found.detect([text])[0]]
 
 
 @pytest.mark.integration
 def test_names_count_where_the_text_speaks_of_somebody_it_knows(folder: Path) -> None:
-    found = NameModelDetector(NameModel(folder))
-    assert _names(found, "The customer, Agnieszka Wiśniewska, wants her money back.") == ["Agnieszka Wiśniewska"]
-    assert _names(found, "Please ask my daughter Siobhan about it.") == ["Siobhan"]
-    assert _names(found, "What is the name? Thandiwe Dlamini.") == ["Thandiwe Dlamini"]
-    assert _names(found, "Agnieszka Wiśniewska won the race in Oslo on Monday.") == []
-    assert _names(found, "The name of the rose is older than the customer thinks.") == []
+    detector = NameModelDetector(NameModel(folder))
+    assert _names(detector, "The customer, Agnieszka Wiśniewska, wants her money back.") == ["Agnieszka Wiśniewska"]
+    assert _names(detector, "Please ask my daughter Siobhan about it.") == ["Siobhan"]
+    assert _names(detector, "What is the name? Thandiwe Dlamini.") == ["Thandiwe Dlamini"]
+    assert _names(detector, "Agnieszka Wiśniewska won the race in Oslo on Monday.") == []
+    assert _names(detector, "The name of the rose is older than the customer thinks.") == []
 
 
 @pytest.mark.integration
@@ -48,8 +48,8 @@ def test_all_names_count_where_the_policy_says_everywhere(folder: Path, tmp_path
 
 @pytest.mark.integration
 def test_a_part_with_more_tokens_than_the_model_reads_is_read_in_halves(folder: Path) -> None:
-    found = NameModelDetector(NameModel(folder))
-    assert _names(found, "한국어 " * 110 + "My name is Siobhan Murphy.") == ["Siobhan Murphy"]
+    detector = NameModelDetector(NameModel(folder))
+    assert _names(detector, "한국어 " * 110 + "My name is Siobhan Murphy.") == ["Siobhan Murphy"]
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

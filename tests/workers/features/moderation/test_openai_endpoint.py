@@ -95,12 +95,12 @@ def test_what_the_service_scores_is_found(service: Service) -> None:
 def test_many_and_long_texts_are_asked_about_in_parts(service: Service) -> None:
     long = "word " * 39_998 + "smash now."
     found = service.detector().detect([long, *("x",) * 60])
-    assert [len(each["input"]) for each in service.asked] == [32, 32, 7]
-    assert all(len(text) <= 20_000 for each in service.asked for text in each["input"])
-    (sure,) = [each for each in found[0] if each.score > 0.5]
+    assert [len(entry["input"]) for entry in service.asked] == [32, 32, 7]
+    assert all(len(text) <= 20_000 for entry in service.asked for text in entry["input"])
+    (sure,) = [detection for detection in found[0] if detection.score > 0.5]
     assert "smash" in long[sure.start : sure.end]
     assert sure.end == len(long) == 200_000
-    assert [len(each) for each in found[1:]] == [1] * 60
+    assert [len(group) for group in found[1:]] == [1] * 60
 
 
 def test_a_policy_names_it_and_says_what_is_done(service: Service, tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ def test_text_that_is_no_unicode_is_searched() -> None:
     ],
 )
 def test_a_name_behind_a_word_for_it_is_found(personal_data: PersonalDataDetector, text: str, name: str) -> None:
-    (found,) = personal_data.detect([text])
-    assert [(each.category, text[each.start : each.end]) for each in found] == [("name", name)]
+    (detections,) = personal_data.detect([text])
+    assert [(detection.category, text[detection.start : detection.end]) for detection in detections] == [("name", name)]
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,10 @@ def test_other_capitalised_words_are_no_names(text: str) -> None:
 )
 def test_a_street_with_its_number_is_an_address(personal_data: PersonalDataDetector, address: str) -> None:
     text = f"Please send it to {address} today."
-    (found,) = personal_data.detect([text])
-    assert [(each.category, text[each.start : each.end]) for each in found] == [("address", address)]
+    (detections,) = personal_data.detect([text])
+    assert [(detection.category, text[detection.start : detection.end]) for detection in detections] == [
+        ("address", address)
+    ]
 
 
 @pytest.mark.parametrize(

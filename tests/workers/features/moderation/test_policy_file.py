@@ -73,7 +73,7 @@ def test_a_policy_says_whose_system_prompts_are_trusted(tmp_path: Path) -> None:
 
 def test_a_policy_says_whose_system_prompts_are_looked_for(tmp_path: Path) -> None:
     policy = load_policy(write(tmp_path, "canary = true\nverbatim = 20\n[tenants.shop]\nverbatim = 0\n"))
-    assert [(each.canary, each.verbatim) for each in (policy, policy.of("shop"))] == [(True, 20), (True, None)]
+    assert [(row.canary, row.verbatim) for row in (policy, policy.of("shop"))] == [(True, 20), (True, None)]
     assert len({policy.version, policy.of("shop").version, load_policy().version}) == 3
     assert (load_policy().canary, load_policy().verbatim) == (False, None)
 

@@ -103,8 +103,8 @@ def test_probabilities_of_whole_texts_are_those_of_the_package() -> None:
     words = [
         [model.vocabulary.get(word, len(known)) for word in re.findall(r"\b\w\w+\b", text.lower())] for text in texts
     ]
-    segments = np.repeat(np.arange(len(texts)), [len(each) for each in words])
-    ours = model.probabilities(np.array([word for each in words for word in each]), segments, len(texts))
+    segments = np.repeat(np.arange(len(texts)), [len(word) for word in words])
+    ours = model.probabilities(np.array([word for group in words for word in group]), segments, len(texts))
     np.testing.assert_allclose(ours, predict_prob(texts), atol=1e-9)
 
 
@@ -130,9 +130,9 @@ def test_plain_words_name_no_insult() -> None:
 
 
 def test_a_doubtful_word_is_told_with_its_doubt(profanity: ProfanityDetector) -> None:
-    ((found,),) = profanity.detect(["pissed"])
-    assert (found.start, found.end) == (0, 6)
-    assert 0.5 <= found.score < 0.9
+    ((detection,),) = profanity.detect(["pissed"])
+    assert (detection.start, detection.end) == (0, 6)
+    assert 0.5 <= detection.score < 0.9
 
 
 @given(text=st.text(st.sampled_from(".!…\n ab\t\x85"), max_size=12))
@@ -145,10 +145,10 @@ def test_sentences_end_where_the_plain_pattern_says(text: str) -> None:
 @pytest.mark.parametrize("stop", [". ", "!\n", " ... ", "?! ", ";\n"])
 def test_what_is_said_in_one_sentence_is_not_diluted_by_the_next(profanity: ProfanityDetector, stop: str) -> None:
     said = ["You idiot", "the weather is nice today", "what a stupid bitch you are"]
-    (found,) = profanity.detect([stop.join(said)])
+    (detections,) = profanity.detect([stop.join(said)])
     at, alone = 0, []
-    for (each,), text in zip((profanity.detect([text]) for text in said), said, strict=True):
-        alone += [(d.start + at, d.end + at, pytest.approx(d.score)) for d in each]
+    for (group,), text in zip((profanity.detect([text]) for text in said), said, strict=True):
+        alone += [(d.start + at, d.end + at, pytest.approx(d.score)) for d in group]
         at += len(text) + len(stop)
-    assert [(d.start, d.end, d.score) for d in found] == alone
+    assert [(d.start, d.end, d.score) for d in detections] == alone
     assert len(alone) >= 2

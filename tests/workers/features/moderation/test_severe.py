@@ -54,13 +54,13 @@ def test_reports_and_plain_prose_are_not_severe(text: str) -> None:
 )
 def test_a_child_among_explicit_words_is_severe(text: str, found: bool) -> None:
     (findings,) = SevereDetector().detect([text])
-    assert [each.category for each in findings] == ["sexual/minors"] * found
+    assert [finding.category for finding in findings] == ["sexual/minors"] * found
 
 
 def test_a_span_is_that_of_the_whole_text() -> None:
     text = "Fine. All of it. Just kill yourself now."
-    (found,) = SevereDetector().detect([text])[0]
-    assert text[found.start : found.end] == "Just kill yourself"
+    (detection,) = SevereDetector().detect([text])[0]
+    assert text[detection.start : detection.end] == "Just kill yourself"
 
 
 def test_severe_statements_wait_for_a_person(moderator: PolicyModerator) -> None:

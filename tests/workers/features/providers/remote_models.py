@@ -133,9 +133,9 @@ class Deployment:
     def end(self, job_id: str) -> Result | DeadLetter:
         query = select(JOBS.c.terminal_type, JOBS.c.terminal).where(JOBS.c.id == job_id)
         (row,) = self.ledger.read(query)
-        found = decode_value(row.terminal_type, row.terminal)
-        assert isinstance(found, Result | DeadLetter)
-        return found
+        value = decode_value(row.terminal_type, row.terminal)
+        assert isinstance(value, Result | DeadLetter)
+        return value
 
     def answered(self, job: GenerationJob | EvaluationJob) -> Result:
         job_id = self.take_in(job)

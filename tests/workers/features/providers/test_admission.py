@@ -65,8 +65,8 @@ def test_tenants_of_one_look_are_told_apart(deployment: Deployment, ledger: Ledg
     ledger.of(AllowedProviders).allow("shop", ["openai"])
     ledger.of(AllowedProviders).allow("bank", ["anthropic"])
     sent = [job("large"), job("large", tenant="bank"), job("wise"), job("wise", tenant="bank")]
-    found = RecordAdmission(deployment.rules, NOW).admit_all([record(each) for each in sent])
-    assert [type(each) for each in found] == [NewJob, Burial, Burial, NewJob]
+    found = RecordAdmission(deployment.rules, NOW).admit_all([record(generation_job) for generation_job in sent])
+    assert [type(item) for item in found] == [NewJob, Burial, Burial, NewJob]
 
 
 def test_every_model_of_a_chain_must_be_allowed(deployment: Deployment, ledger: Ledger) -> None:

@@ -54,7 +54,7 @@ def test_a_chain_goes_on_to_the_next_model_that_is_allowed(
     assert isinstance(end, Result)
     assert end.answer is not None
     assert (end.answer.model, end.answer.text) == ("wise", "It will come.")
-    assert [each.provider for each in end.answer.attempts] == [None, "anthropic"]
+    assert [attempt.provider for attempt in end.answer.attempts] == [None, "anthropic"]
     assert "does not allow" in (end.answer.because or "")
     assert end.seen_by == ("anthropic",)
     assert (openai.seen, len(anthropic.seen)) == ([], 1)
@@ -107,7 +107,7 @@ def test_an_answer_that_is_made_again_lists_the_judges_of_all_its_attempts(
     end = deployment.answered(job("near", criteria=judged, min_quality=floor))
     assert end.answer is not None
     assert end.answer.text == "It will come tomorrow."
-    assert [each.not_judged for each in end.judge.scores] == [None, NotJudged.NOT_ALLOWED]
+    assert [score.not_judged for score in end.judge.scores] == [None, NotJudged.NOT_ALLOWED]
     assert (len(near.seen), len(anthropic.seen)) == (2, 1)
     assert end.seen_by == ("anthropic",)
 
@@ -116,7 +116,7 @@ def test_no_tenant_means_no_provider() -> None:
     """A prompt of which nobody knows whose it is never leaves, nor does one that asks for probabilities."""
     bounded = BoundedGenerator(EchoGenerator(), "openai", lambda tenant, _provider: tenant == "shop")
     messages = (Message(role="user", content="a b"),)
-    nobody, shop, bank = bounded.generate([Request(messages, Sampling(), each) for each in (None, "shop", "bank")])
+    nobody, shop, bank = bounded.generate([Request(messages, Sampling(), item) for item in (None, "shop", "bank")])
     assert isinstance(nobody, ProviderNotAllowed)
     assert isinstance(bank, ProviderNotAllowed)
     assert not isinstance(shop, Exception)
@@ -160,12 +160,12 @@ def test_a_judge_at_a_provider_writes_its_verdict(
     yes = Rubric(question="Is it polite?", model="wise")
     four = Rubric(question="How polite is it?", model="wise", scale="1-5")
     end = deployment.answered(EvaluationJob(input="q", output=SECRET, criteria=(yes, four), tenant="shop"))
-    assert [each.value for each in end.judge.scores] == [1.0, 0.75]
-    assert {(each.method, each.model, each.provider, each.mass) for each in end.judge.scores} == {
+    assert [score.value for score in end.judge.scores] == [1.0, 0.75]
+    assert {(score.method, score.model, score.provider, score.mass) for score in end.judge.scores} == {
         ("answer", "wise", "anthropic", None)
     }
     assert end.seen_by == ("anthropic",)
-    assert all(SECRET in json.loads(each)[-1]["content"] for each in anthropic.seen)
+    assert all(SECRET in json.loads(text)[-1]["content"] for text in anthropic.seen)
 
 
 def test_a_judge_that_does_not_answer_the_question_gives_no_value(

@@ -35,34 +35,34 @@ def test_what_people_say_of_few_corrects_what_the_judge_says_of_all():
     random = np.random.default_rng(1)
     truth = random.random(4_000) < 0.5
     machine = np.where(truth, 1.0, (random.random(4_000) < 0.5).astype(float))
-    found = of(machine, truth[:400].astype(float))
-    assert isinstance(found.mean, Corrected)
-    assert found.mean.interval.holds(0.5)
-    assert not found.mean.interval.holds(machine.mean())
-    assert found.mean.narrower > 0
-    assert (found.labels, found.verdicts, found.both, found.people) == (400, 4_000, 400, 1)
-    assert isinstance(found.rates, DetectionRates)
-    assert value(found.rates.recall) == 1.0
-    assert 0.5 < value(found.rates.precision) < 0.8
-    assert 0.6 < value(found.agreement) < 0.9
+    assessment = of(machine, truth[:400].astype(float))
+    assert isinstance(assessment.mean, Corrected)
+    assert assessment.mean.interval.holds(0.5)
+    assert not assessment.mean.interval.holds(machine.mean())
+    assert assessment.mean.narrower > 0
+    assert (assessment.labels, assessment.verdicts, assessment.both, assessment.people) == (400, 4_000, 400, 1)
+    assert isinstance(assessment.rates, DetectionRates)
+    assert value(assessment.rates.recall) == 1.0
+    assert 0.5 < value(assessment.rates.precision) < 0.8
+    assert 0.6 < value(assessment.agreement) < 0.9
 
 
 def test_few_labels_say_so_and_abstentions_are_no_verdicts():
     """People alone, with the reason; what the judge abstained from is in no rate."""
-    found = of([1.0, 0.0, np.nan, np.nan, 1.0], [1.0, 0.0, 1.0])
-    assert (found.verdicts, found.both, found.items_labelled) == (3, 2, 3)
-    assert isinstance(found.mean, Corrected)
-    assert found.mean.reason == "3 labels; 100 are needed"
-    assert value(found.agreement) == 1.0
+    assessment = of([1.0, 0.0, np.nan, np.nan, 1.0], [1.0, 0.0, 1.0])
+    assert (assessment.verdicts, assessment.both, assessment.items_labelled) == (3, 2, 3)
+    assert isinstance(assessment.mean, Corrected)
+    assert assessment.mean.reason == "3 labels; 100 are needed"
+    assert value(assessment.agreement) == 1.0
 
 
 def test_people_who_contradict_each_other_are_counted():
     """Of items where both were said the mean alone is counted; α tells how far people agree."""
-    found = of([1.0, 0.0, 1.0], [1, 0, 1, 1, 0, 0], item=[0, 0, 1, 1, 2, 2], who=[0, 1, 0, 1, 0, 1])
-    assert (found.contested, found.both, found.people) == (1, 3, 2)
-    assert isinstance(found.agreement, Estimate)
-    assert (found.agreement.n, found.agreement.value) == (2, 0.0)
-    assert -1 < value(found.among_people) < 1
+    assessment = of([1.0, 0.0, 1.0], [1, 0, 1, 1, 0, 0], item=[0, 0, 1, 1, 2, 2], who=[0, 1, 0, 1, 0, 1])
+    assert (assessment.contested, assessment.both, assessment.people) == (1, 3, 2)
+    assert isinstance(assessment.agreement, Estimate)
+    assert (assessment.agreement.n, assessment.agreement.value) == (2, 0.0)
+    assert -1 < value(assessment.among_people) < 1
     later = of([1.0, 1.0], [0, 1, 1, 1], item=[0, 0, 1, 1], who=[0, 1, 0, 1], said_at=[5, 6, 5, 6])
     assert later.contested == 1
 
@@ -86,16 +86,16 @@ def test_uneven_labels_count_by_what_they_were_drawn_with():
 
 def test_labels_of_one_job_by_two_draws_count_by_the_probability_of_either():
     """1 − (1 − 0.5)·(1 − 0.25) = 0.625: as much as the other job's single draw. The same draw twice is one draw."""
-    found = of([1.0, 0.0], [1, 1, 1, 0], item=[0, 0, 0, 1], probability=[0.5, 0.25, 0.25, 0.625])
-    assert isinstance(found.mean, Corrected)
-    assert found.mean.value == pytest.approx(0.5)
+    assessment = of([1.0, 0.0], [1, 1, 1, 0], item=[0, 0, 0, 1], probability=[0.5, 0.25, 0.25, 0.625])
+    assert isinstance(assessment.mean, Corrected)
+    assert assessment.mean.value == pytest.approx(0.5)
 
 
 def test_degrees_are_averaged_and_not_counted_as_yes_or_no():
-    found = of([0.5, 0.9, 0.1], [0.7, 1.0, 0.0])
-    assert isinstance(found.mean, Corrected)
-    assert isinstance(found.rates, Undefined)
-    assert isinstance(found.drift, Undefined)
+    assessment = of([0.5, 0.9, 0.1], [0.7, 1.0, 0.0])
+    assert isinstance(assessment.mean, Corrected)
+    assert isinstance(assessment.rates, Undefined)
+    assert isinstance(assessment.drift, Undefined)
 
 
 def test_a_score_that_means_what_it_says_has_an_ece_as_by_chance():

@@ -39,8 +39,8 @@ def world(weighted: bool) -> tuple[float, Corrected]:
         for n in range(20_000)
     ]
     labels = [label(n, float(right[n])) for n in chance.choice(np.flatnonzero(judged), 3_000, replace=False)]
-    (found,) = by_subject(labels, verdicts).values()
-    mean = assess(found, NEVER).mean
+    (labelled,) = by_subject(labels, verdicts).values()
+    mean = assess(labelled, NEVER).mean
     assert isinstance(mean, Corrected)
     return float(right.mean()), mean
 
@@ -68,8 +68,8 @@ def test_labels_of_what_was_judged_count_by_the_chance_of_being_judged() -> None
 def test_whose_probability_counts(labels: list[Any], expected: list[float]) -> None:
     """A label's own; else the verdict's, if all that people looked at was judged: 1 where all are."""
     verdicts = [verdict("a", 1.0, 1.0), verdict("b", 0.0, 0.25), verdict("c", None, 0.25), verdict("d", 1.0, None)]
-    (found,) = by_subject(labels, verdicts).values()
-    assert found.probability == pytest.approx(np.array(expected), nan_ok=True)
+    (labelled,) = by_subject(labels, verdicts).values()
+    assert labelled.probability == pytest.approx(np.array(expected), nan_ok=True)
 
 
 def test_what_was_not_judged_is_counted_by_code() -> None:
@@ -79,14 +79,14 @@ def test_what_was_not_judged_is_counted_by_code() -> None:
         verdict("d", None, None)._replace(not_judged="failed"),
         verdict("e", None, None),
     ]
-    (found,) = by_subject([label("a", 1.0)], verdicts).values()
-    assert assess(found, NEVER).not_judged == {"order": 2, "failed": 1}
+    (labelled,) = by_subject([label("a", 1.0)], verdicts).values()
+    assert assess(labelled, NEVER).not_judged == {"order": 2, "failed": 1}
 
 
 def test_where_all_are_judged_nothing_is_drawn() -> None:
-    (found,) = by_subject([label("a", 1.0)], [verdict("a", 1.0, None)]).values()
-    assert found.judged is None
-    assert np.isnan(found.probability).all()
+    (labelled,) = by_subject([label("a", 1.0)], [verdict("a", 1.0, None)]).values()
+    assert labelled.judged is None
+    assert np.isnan(labelled.probability).all()
 
 
 def queue(rule: str, scores: list[float], answered: int, passes: float, probability: float = 0.5) -> tuple[Any, ...]:
@@ -104,8 +104,8 @@ def queue(rule: str, scores: list[float], answered: int, passes: float, probabil
 
 def mean_of(*draws: tuple[Any, ...]) -> Corrected | Undefined:
     labels, verdicts, samples = ([row for draw in draws for row in draw[part]] for part in range(3))
-    (found,) = by_subject(labels, verdicts, samples).values()
-    return assess(found, NEVER).mean
+    (labelled,) = by_subject(labels, verdicts, samples).values()
+    return assess(labelled, NEVER).mean
 
 
 def test_labels_count_by_the_response_rate_of_their_rule_and_quarter_of_scores() -> None:
@@ -115,7 +115,7 @@ def test_labels_count_by_the_response_rate_of_their_rule_and_quarter_of_scores()
     assert isinstance(by_rule, Corrected)
     assert by_rule.value == pytest.approx(0.5)
     low, high = queue("a", [0.1] * 20, 5, 0.0), queue("b", [0.9] * 20, 10, 1.0)
-    one_rule = (high[0], high[1], [each._replace(rule="a") for each in high[2]])
+    one_rule = (high[0], high[1], [item._replace(rule="a") for item in high[2]])
     by_quarter = mean_of(low, one_rule)
     assert isinstance(by_quarter, Corrected)
     assert by_quarter.value == pytest.approx(0.5)
@@ -124,7 +124,7 @@ def test_labels_count_by_the_response_rate_of_their_rule_and_quarter_of_scores()
 def test_a_class_with_few_answers_joins_its_rule() -> None:
     """Two answers are too few for a rate: with the others of the rule that has none, or all of the rule."""
     two, none, many = queue("a", [0.1] * 10, 2, 0.0), queue("a2", [0.4] * 10, 3, 0.0), queue("a3", [0.9] * 10, 5, 1.0)
-    merged = [(part[0], part[1], [each._replace(rule="a") for each in part[2]]) for part in (two, none, many)]
+    merged = [(part[0], part[1], [item._replace(rule="a") for item in part[2]]) for part in (two, none, many)]
     found = mean_of(*merged)
     assert isinstance(found, Corrected)
     assert found.value == pytest.approx(1 / 3)  # 2 + 3 answers stand for 20 jobs
@@ -146,9 +146,9 @@ def test_a_job_that_two_rules_drew_counts_by_both_though_one_of_them_has_no_labe
     audit = queue("audit", [0.1] * 10, 10, 0.0, 0.1)
     again = Sampled("again", "held-9", "audit", 0.1, "done")
     labels = [*held[0], *audit[0], label("held-9", 1.0, 0.1, "again")]
-    (found,) = by_subject(labels, [*held[1], *audit[1]], [*held[2], *audit[2], again]).values()
-    assert found.queued is not None
-    by_job = found.queued.labelled
+    (labelled,) = by_subject(labels, [*held[1], *audit[1]], [*held[2], *audit[2], again]).values()
+    assert labelled.queued is not None
+    by_job = labelled.queued.labelled
     assert by_job[0] == pytest.approx(0.5)
     assert by_job[9] == pytest.approx(1 - 0.5 * (1 - 0.1))
 
@@ -156,11 +156,11 @@ def test_a_job_that_two_rules_drew_counts_by_both_though_one_of_them_has_no_labe
 def test_a_job_that_was_held_again_is_drawn_once() -> None:
     """A label of either item is one of the job's."""
     labels, verdicts, samples = queue("held", [0.9] * 10, 5, 1.0, 1.0)
-    again = [each._replace(item=f"{each.item}-again", state="open") for each in samples]
-    (found,) = by_subject(labels, verdicts, [*samples, *again]).values()
-    assert found.queued is not None
-    assert found.queued.labelled == pytest.approx(np.full(10, 0.5))
-    assert found.queued.missing == {"open": 5}
+    again = [sample._replace(item=f"{sample.item}-again", state="open") for sample in samples]
+    (labelled,) = by_subject(labels, verdicts, [*samples, *again]).values()
+    assert labelled.queued is not None
+    assert labelled.queued.labelled == pytest.approx(np.full(10, 0.5))
+    assert labelled.queued.missing == {"open": 5}
 
 
 def test_a_rule_of_which_nobody_labelled_anything_leaves_no_estimate_but_of_jobs_that_were_not_held() -> None:
@@ -179,10 +179,10 @@ def test_a_rule_of_which_nobody_labelled_anything_leaves_no_estimate_but_of_jobs
 def test_draws_without_a_label_are_counted_and_bound_the_mean() -> None:
     """By what became of them: nothing is assumed of who labels what."""
     labels, verdicts, samples = queue("audit", [0.1] * 300, 200, 1.0)
-    labels[:50] = [label(each.job_id, 0.0, 0.5, each.item) for each in labels[:50]]
-    samples[250:] = [each._replace(state="skipped") for each in samples[250:]]
-    (found,) = by_subject(labels, verdicts, samples).values()
-    said = assess(found, NEVER)
+    labels[:50] = [label(item.job_id, 0.0, 0.5, item.item) for item in labels[:50]]
+    samples[250:] = [sample._replace(state="skipped") for sample in samples[250:]]
+    (labelled,) = by_subject(labels, verdicts, samples).values()
+    said = assess(labelled, NEVER)
     assert said.missing == {"open": 50, "skipped": 50}
     assert said.bounds is not None
     assert said.bounds.low < 150 / 300 < said.bounds.low + 0.1

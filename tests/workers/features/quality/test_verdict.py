@@ -46,7 +46,7 @@ def test_so_many_more_items_decide_in_four_of_five_runs():
 
 def test_among_many_a_small_p_is_no_difference():
     found = verdicts([comparison(0.06, 0.05, 0.03)] * 5 + [comparison(0.06, 0.03, 0.001)], margin=0.02)
-    assert [each.says for each in found] == ["unknown"] * 5 + ["better"]
+    assert [verdict.says for verdict in found] == ["unknown"] * 5 + ["better"]
     assert found[0].words == "cannot tell: 0.06 ± 0.05; with so many comparisons, chance alone may do that"
     assert found[5].p == pytest.approx(0.006)
 

@@ -25,7 +25,7 @@ def job_id(number: int) -> str:
 
 def receipt(name: str, scores: Mapping[str, float | None] | Sequence[tuple[str, float | None]] = (), **fields: Any):
     pairs = scores.items() if isinstance(scores, Mapping) else scores
-    told = [{"criterion": "rubric", "name": each, "value": value} for each, value in pairs]
+    told = [{"criterion": "rubric", "name": text, "value": value} for text, value in pairs]
     return {"job_id": name, "kind": "generation", "status": "completed", "judge": {"scores": told}} | fields
 
 

@@ -81,8 +81,8 @@ def test_a_bridge_copies_the_rules_of_a_file_when_it_changes(ledger: Ledger, tmp
         if text is not None:
             file.write_text(text)
         assert not keep_up()
-        found = ledger.of(ReviewQueue).rules()
-        seen.append((found.people, [rule.name for rule in found.rules]))
+        rules = ledger.of(ReviewQueue).rules()
+        seen.append((rules.people, [rule.name for rule in rules.rules]))
     file.unlink()
     keep_up()
     assert seen == [(1, []), (1, ["one"]), (2, ["two"])]
@@ -99,18 +99,18 @@ def test_a_wrong_file_leaves_the_rules_as_they_were_and_is_an_incident(ledger: L
     keep_up()
     upkeep(ledger, file)()  # of another bridge: it is no news
     assert [rule.name for rule in ledger.of(ReviewQueue).rules().rules] == ["one"]
-    (incident,) = [each for each in ledger.overview().incidents if each.subject == "review rules"]
+    (incident,) = [item for item in ledger.overview().incidents if item.subject == "review rules"]
     assert f"{file}, line 3: rules 1.share: must be at most 1" in incident.reason
     assert [record.action for record in caplog.records if record.name == "headrace.reviews"] == [Action.RULES_REFUSED]
     file.write_text('[[rules]]\nname = "one"')
     keep_up()
-    assert not [each for each in ledger.overview().incidents if each.subject == "review rules"]
+    assert not [item for item in ledger.overview().incidents if item.subject == "review rules"]
 
 
 def test_a_wrong_file_at_the_start_draws_nothing(ledger: Ledger, tmp_path: Path) -> None:
     upkeep(ledger, tmp_path / "missing.toml", required=True)()
     assert ledger.of(ReviewQueue).rules() == ReviewRules()
-    assert "is no file" in next(each.reason for each in ledger.overview().incidents)
+    assert "is no file" in next(incident.reason for incident in ledger.overview().incidents)
 
 
 def test_two_bridges_that_follow_one_file_write_a_change_once(ledger: Ledger, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_two_bridges_that_follow_one_file_write_a_change_once(ledger: Ledger, tm
             for _ in range(3):
                 for keep_up in bridges:
                     keep_up()
-        assert sum("INSERT INTO review_rules" in each for each in statements) == 1
+        assert sum("INSERT INTO review_rules" in statement for statement in statements) == 1
     assert [rule.name for rule in ledger.of(ReviewQueue).rules().rules] == ["two"]
 
 
@@ -149,7 +149,7 @@ def test_a_step_that_waits_for_no_person_has_no_item(ledger: Ledger) -> None:
     assert items(ledger) == []
     with counted(ledger) as statements, writing(ledger.engine) as tx:
         wake_waiters_of_held(tx, {A: False})
-    assert not any("review" in each for each in statements)
+    assert not any("review" in statement for statement in statements)
 
 
 def test_a_hold_reads_the_steps_of_its_own_jobs_alone(ledger: Ledger) -> None:
@@ -247,7 +247,7 @@ def test_an_answer_that_a_person_was_asked_about_enters_no_other_stratum(ledger:
 def test_without_rules_nothing_is_drawn_by_one_statement(ledger: Ledger) -> None:
     with counted(ledger) as statements, writing(ledger.engine) as tx:
         draw_ended(tx, [FinishedJob("a", 1, receipt(job_id(number))) for number in range(50)])
-    assert sum("review" in each for each in statements) == 1
+    assert sum("review" in statement for statement in statements) == 1
     assert items(ledger) == []
 
 

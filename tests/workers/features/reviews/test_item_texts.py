@@ -67,9 +67,9 @@ def test_people_are_asked_by_the_criteria_that_the_job_names(ledger, reviews):
     named = (Rubric(question="Is it kind?", name="kind"), Contains(text="x"), Contains(text="y", name="has_y"))
     _, one = ended(ledger, ASKED.model_copy(update={"criteria": named}))
     asked = reviews.item(ANN, one).shown.criteria
-    assert [tuple(each) for each in asked] == [("kind", "rubric", "Is it kind?"), ("has_y", "contains", None)]
+    assert [tuple(item) for item in asked] == [("kind", "rubric", "Is it kind?"), ("has_y", "contains", None)]
     _, two = ended(ledger, GenerationJob(model="m", prompt="?", tenant="a", criteria=(Contains(text="x"),)))
-    assert [each.name for each in reviews.item(ANN, two).shown.criteria] == [GOOD]
+    assert [criterion.name for criterion in reviews.item(ANN, two).shown.criteria] == [GOOD]
 
 
 def test_an_answer_is_shown_with_the_passages_that_it_rests_on(ledger, reviews):

@@ -74,7 +74,7 @@ def test_quality_is_told_what_was_drawn_and_what_became_of_it(ledger: Ledger) ->
     item(ledger, 7, rule="held", probability=1.0)
     item(ledger, 8, tenant="b")
     item(ledger, 9, made_at=ledger.now() - KEPT_MS - 1_000)
-    assert sorted((each.item, each.rule, each.probability, each.state) for each in samples_of(ledger)) == [
+    assert sorted((sample.item, sample.rule, sample.probability, sample.state) for sample in samples_of(ledger)) == [
         ("item-0", "audit", 0.5, "open"),
         ("item-1", "audit", 0.5, "skipped"),
         ("item-2", "audit", 0.5, "decided otherwise"),
@@ -86,7 +86,7 @@ def test_quality_is_told_what_was_drawn_and_what_became_of_it(ledger: Ledger) ->
 def test_of_so_many_draws_the_newest_are_told(ledger: Ledger) -> None:
     for number in range(3):
         item(ledger, number, made_at=ledger.now() - number * 1_000)
-    assert [each.item for each in samples_of(ledger, most=2)] == ["item-0", "item-1"]
+    assert [sample.item for sample in samples_of(ledger, most=2)] == ["item-0", "item-1"]
 
 
 def test_a_draw_counts_with_the_share_of_its_day_that_found_room(ledger: Ledger) -> None:
@@ -96,7 +96,7 @@ def test_a_draw_counts_with_the_share_of_its_day_that_found_room(ledger: Ledger)
     counted(ledger, "audit", seen=100, drawn=40, overflow=30)
     counted(ledger, "low", seen=100, drawn=40)
     counted(ledger, "audit", seen=100, drawn=40, overflow=20, days_ago=1)
-    probabilities = {each.item: each.probability for each in samples_of(ledger)}
+    probabilities = {sample.item: sample.probability for sample in samples_of(ledger)}
     assert probabilities == pytest.approx({"item-1": 0.125, "item-2": 0.25, "item-3": 0.5})
 
 
@@ -106,10 +106,10 @@ def test_labels_of_the_queue_are_weighed_when_quality_reads_them(ledger: Ledger)
         end(ledger, receipt(job_id(number), {"helpful": 0.4}))
         item(ledger, number, state="done" if number == 1 else "open")
     label(ledger, 1)
-    (found,) = by_subject(*ledger.of(Labels).with_verdicts("a")).values()
-    assert found.queued is not None
-    assert found.queued.labelled == pytest.approx([0.25, 0.25])
-    assert found.queued.missing == {"open": 1}
+    (labelled,) = by_subject(*ledger.of(Labels).with_verdicts("a")).values()
+    assert labelled.queued is not None
+    assert labelled.queued.labelled == pytest.approx([0.25, 0.25])
+    assert labelled.queued.missing == {"open": 1}
 
 
 def test_labels_of_answers_that_people_sent_count_in_no_estimate(ledger: Ledger) -> None:
@@ -121,10 +121,10 @@ def test_labels_of_answers_that_people_sent_count_in_no_estimate(ledger: Ledger)
     for number in range(2, 9):
         item(ledger, number, rule="manual", probability=0.0, state="open" if number == 3 else "done")
     label(ledger, 2, value=0.0, probability=None)
-    (found,) = by_subject(*ledger.of(Labels).with_verdicts("a")).values()
-    assert found.queued is not None
-    assert (found.value.tolist(), found.queued.missing, found.queued.silent) == ([1.0], {}, {})
-    assert sorted(found.queued.labelled) == pytest.approx([*[0.0] * 7, 0.5])
+    (labelled,) = by_subject(*ledger.of(Labels).with_verdicts("a")).values()
+    assert labelled.queued is not None
+    assert (labelled.value.tolist(), labelled.queued.missing, labelled.queued.silent) == ([1.0], {}, {})
+    assert sorted(labelled.queued.labelled) == pytest.approx([*[0.0] * 7, 0.5])
     progress = told(ledger)
     assert {rule.rule: rule.open for rule in progress.rules} == {"audit": 0, "manual": 1}
     assert not any("manual" in line or "without a probability" in line for line in progress.words)
@@ -166,7 +166,7 @@ def test_agreement_is_that_among_people_by_rule_and_criterion(ledger: Ledger) ->
         label(ledger, number, float(number == 0))
         label(ledger, number, float(number == 0), who="bob")
     label(ledger, 1, who="cem", about="polite")
-    found = {(each.rule, each.criterion): each for each in told(ledger).agreement}
+    found = {(agreement.rule, agreement.criterion): agreement for agreement in told(ledger).agreement}
     assert (found["audit", "helpful"].items, found["audit", "helpful"].alpha) == (3, 1.0)
     assert found["low", "helpful"].alpha is None
     assert "all labels are the same" in (found["low", "helpful"].reason or "")

@@ -72,7 +72,7 @@ def test_never_more_leases_or_decisions_than_wanted(ledger_url, times):
             errors.append(error)
             together.abort()
 
-    threads = [threading.Thread(target=takes_part, args=each) for each in zip(ledgers, PEOPLE, strict=True)]
+    threads = [threading.Thread(target=takes_part, args=row) for row in zip(ledgers, PEOPLE, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -34,17 +34,17 @@ def rule(**fields: Any) -> ReviewRule:
 
 
 def first(rules: list[ReviewRule], told: dict[str, Any], tenant: str = "a") -> str | None:
-    found = rule_of(rules, tenant, told)
-    return None if found is None else found.name
+    review_rule = rule_of(rules, tenant, told)
+    return None if review_rule is None else review_rule.name
 
 
 def test_a_file_says_what_holds_for_all_items_and_for_a_tenant() -> None:
-    found = parse_rules(FILE.encode(), "reviews.toml")
-    assert (found.lease_ms, found.most_open) == (1_200_000, 10_000)
-    assert [found.people_of(each) for each in found.rules] == [2, 1]
-    assert [found.may_train(tenant) for tenant in ("acme", "others")] == [False, True]
-    assert ReviewRules.from_json(found.to_json()) == found
-    assert [ReviewRules.from_json(found.to_json()).people_of(each) for each in found.rules] == [2, 1]
+    rules = parse_rules(FILE.encode(), "reviews.toml")
+    assert (rules.lease_ms, rules.most_open) == (1_200_000, 10_000)
+    assert [rules.people_of(review_rule) for review_rule in rules.rules] == [2, 1]
+    assert [rules.may_train(tenant) for tenant in ("acme", "others")] == [False, True]
+    assert ReviewRules.from_json(rules.to_json()) == rules
+    assert [ReviewRules.from_json(rules.to_json()).people_of(review_rule) for review_rule in rules.rules] == [2, 1]
 
 
 @pytest.mark.parametrize(
@@ -134,15 +134,15 @@ def test_what_has_no_value_of_its_own_meets_no_condition(told: dict[str, Any]) -
 
 def test_a_rule_draws_its_share_whatever_other_rules_and_judges_draw() -> None:
     ids = [job_id(number) for number in range(20_000)]
-    draws = {name: {each for each in ids if drawn(rule(name=name, share=0.3), each)} for name in ("low", "audit")}
-    judged = {each for each in ids if scores.drawn(each, 0.3)}
+    draws = {name: {text for text in ids if drawn(rule(name=name, share=0.3), text)} for name in ("low", "audit")}
+    judged = {text for text in ids if scores.drawn(text, 0.3)}
     for found in draws.values():
         assert abs(len(found) / 20_000 - 0.3) < 0.01  # three standard errors
         assert abs(len(found & judged) / 20_000 - 0.09) < 0.0061
     assert abs(len(draws["low"] & draws["audit"]) / 20_000 - 0.09) < 0.0061
-    smaller = {each for each in ids if drawn(rule(name="low", share=0.05), each)}
+    smaller = {text for text in ids if drawn(rule(name="low", share=0.05), text)}
     assert smaller < draws["low"]
-    assert all(drawn(rule(), each) for each in ids[:100])
+    assert all(drawn(rule(), text) for text in ids[:100])
 
 
 def test_drawn_items_stand_in_a_random_order_behind_all_that_are_held() -> None:

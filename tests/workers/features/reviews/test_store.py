@@ -273,7 +273,7 @@ def test_items_are_listed_by_state_and_rule_the_newest_first(ledger, reviews):
     _, first = ended(ledger, made_at=1)
     _, second = ended(ledger, made_at=2, rule="low")
     _, third = ended(ledger, made_at=3)
-    ids = lambda **which: [each.id for each in reviews.items("a", **which)]  # noqa: E731
+    ids = lambda **which: [review.id for review in reviews.items("a", **which)]  # noqa: E731
     assert ids() == [third, second, first]
     assert (ids(rule="low"), ids(limit=1), ids(after=second)) == ([second], [third], [first])
     assert reviews.items("b") == []

@@ -133,7 +133,7 @@ def test_rows_are_refused_at_the_line_at_which_they_have_too_many_tokens(
 
 
 def test_the_error_of_a_torn_file_names_no_folder(home: Path, build: Build) -> None:
-    lines = "".join(json.dumps(each) + "\n" for each in examples(2_000)).encode()
+    lines = "".join(json.dumps(example) + "\n" for example in examples(2_000)).encode()
     torn = gzip.compress(lines)[:-200]
     with pytest.raises(UnfitData, match=r"^train\.jsonl cannot be decompressed: ") as refused:
         build(torn)

@@ -82,12 +82,12 @@ def test_a_run_whose_job_is_not_taken_in_fails_whoever_writes_it_first(ledger, f
             store.end_refused(tx, [replace(late, topic=Topic.TUNING, value=new(2).payload, sound=True)], [job])
 
     def begin() -> None:
-        for each in (job, new(2)):
-            runs.begin(each.id, "shop", each.payload)
+        for new_job in (job, new(2)):
+            runs.begin(new_job.id, "shop", new_job.payload)
 
     for act in (refuse, begin) if first == "ingest" else (begin, refuse):
         act()
-    messages = [json.loads(runs.run(each.id, "shop").error)["message"] for each in (job, new(2))]
+    messages = [json.loads(runs.run(new_job.id, "shop").error)["message"] for new_job in (job, new(2))]
     assert messages == ["its job was refused: a quota is used up", "its deadline has passed"]
 
 

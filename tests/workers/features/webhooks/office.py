@@ -91,7 +91,7 @@ class Office:
     def states(self, **which):
         from headrace_workers.features.webhooks.store.deliveries import Range
 
-        return [each.state for each in reversed(self.webhooks.deliveries(Range(**which), 1_000))]
+        return [delivery.state for delivery in reversed(self.webhooks.deliveries(Range(**which), 1_000))]
 
 
 def _settled(row):

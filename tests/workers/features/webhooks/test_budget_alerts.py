@@ -35,7 +35,7 @@ def spend(ledger, percent):
 
 def states(ledger):
     """How each delivery stands, oldest first."""
-    return [each.state for each in reversed(ledger.of(Webhooks).deliveries(Range(), 100))]
+    return [delivery.state for delivery in reversed(ledger.of(Webhooks).deliveries(Range(), 100))]
 
 
 def test_an_endpoint_that_subscribes_is_told_once_at_each_percentage(ledger):
@@ -46,15 +46,15 @@ def test_an_endpoint_that_subscribes_is_told_once_at_each_percentage(ledger):
             spend(ledger, percent)
             office.deliver()
         heard = receiver.heard
-    told = [Webhook(secret).verify(each.body, each.headers) for each in heard]
-    assert [each["type"] for each in told] == [BUDGET_REACHED] * 3
-    assert [(each["data"]["percent"], each["data"]["spent"]) for each in told] == [
+    told = [Webhook(secret).verify(row.body, row.headers) for row in heard]
+    assert [item["type"] for item in told] == [BUDGET_REACHED] * 3
+    assert [(item["data"]["percent"], item["data"]["spent"]) for item in told] == [
         (50, MOST // 2), (80, MOST * 8 // 10), (100, MOST),
     ]  # fmt: skip
-    assert {(each["data"]["tenant"], each["data"]["period"], each["data"]["most"]) for each in told} == {
+    assert {(item["data"]["tenant"], item["data"]["period"], item["data"]["most"]) for item in told} == {
         ("a", "ever", MOST)
     }
-    assert len({each.headers["webhook-id"] for each in heard}) == 3
+    assert len({row.headers["webhook-id"] for row in heard}) == 3
 
 
 def test_a_delivery_is_made_in_the_transaction_that_reaches_the_percentage(ledger):

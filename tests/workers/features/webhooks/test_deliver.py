@@ -87,7 +87,7 @@ def test_the_end_of_a_tuning_job_is_told_by_openai_s_name_and_signed(ledger):
         office.relay()
         office.deliver()
         told = [Webhook(secret).verify(heard.body, heard.headers) for heard in receiver.heard]
-    assert sorted((each["type"], each["data"]["id"]) for each in told) == [
+    assert sorted((item["type"], item["data"]["id"]) for item in told) == [
         ("fine_tuning.job.failed", f"ftjob-{ids[1]}"), ("fine_tuning.job.succeeded", f"ftjob-{ids[0]}"),
     ]  # fmt: skip
 
@@ -262,14 +262,14 @@ def test_a_dead_endpoint_delays_no_living_one(ledger):
         claims = office.claims()
         assert len(claims) == 3
         running = [threading.Thread(target=office.run, args=(claim,)) for claim in claims]
-        for each in running:
-            each.start()
+        for thread in running:
+            thread.start()
         eventually(lambda: (len(one.heard), len(two.heard)) == (10, 10))
         assert len(dead.heard) <= 8  # those that it may be told at once: it has answered none
-        assert sum(each.is_alive() for each in running) >= 1
+        assert sum(thread.is_alive() for thread in running) >= 1
         dead.over.set()
-        for each in running:
-            each.join(60)
+        for thread in running:
+            thread.join(60)
 
 
 def test_what_is_kept_off_costs_no_attempt_and_goes_with_the_next_answer(ledger):

@@ -117,8 +117,8 @@ def test_one_that_hangs_is_passed_by_others():
             time.now += 5.0
         await tell(line, time, 0.01)
         told(False)
-        for each in hanging:
-            each.__exit__(None, None, None)
+        for item in hanging:
+            item.__exit__(None, None, None)
         assert line.idle
         assert await line.turn(nothing)
         with line.on_its_way():
@@ -149,8 +149,8 @@ def test_so_many_go_side_by_side():
         await tell(line, time, 0.001)
         gone = [await line.turn(nothing) for _ in range(CONCURRENCY)]
         on_way = [line.on_its_way() for _ in gone]
-        for each in on_way:
-            each.__enter__()
+        for item in on_way:
+            item.__enter__()
         more = asyncio.create_task(line.turn(nothing))
         await asyncio.sleep(0)
         assert not more.done()

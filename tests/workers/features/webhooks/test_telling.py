@@ -141,8 +141,8 @@ def test_an_answer_without_its_format_is_told_with_the_failure_and_its_place():
 
 def told(ledger):
     """What is told: type, subject, endpoint and URL of each delivery."""
-    found = ledger.of(Webhooks).deliveries(Range(), 100)
-    return sorted((each.type, each.subject, each.endpoint_id, each.url or "") for each in found)
+    deliveries = ledger.of(Webhooks).deliveries(Range(), 100)
+    return sorted((item.type, item.subject, item.endpoint_id, item.url or "") for item in deliveries)
 
 
 def content(ledger):
@@ -160,7 +160,7 @@ def test_where_nobody_listens_nothing_is_read(ledger):
     event.listen(ledger.engine, "before_cursor_execute", lambda *arguments: asked.append(arguments[2]))
     assert office.following.units(records, now) == []
     assert office.following.units([], now) == []
-    statements = [each for each in asked if not each.startswith(("BEGIN", "PRAGMA"))]
+    statements = [item for item in asked if not item.startswith(("BEGIN", "PRAGMA"))]
     assert len(statements) == 1, statements
 
 
@@ -211,7 +211,7 @@ def test_a_job_names_who_is_to_be_told(ledger):
         evaluation(input="e"),
     ])  # fmt: skip
     office.end(*jobs)
-    place = next(each for each in ledger.of(Webhooks).endpoints(origins=ORIGINS) if each.origin == "place")
+    place = next(endpoint for endpoint in ledger.of(Webhooks).endpoints(origins=ORIGINS) if endpoint.origin == "place")
     assert (place.tenant, place.url) == ("default", "https://shop.example")
     assert told(ledger) == sorted([
         ("job.completed", jobs[0], place.id, url),
@@ -250,7 +250,9 @@ def test_a_response_is_told_of_as_openai_does(ledger):
     ours, _ = office.register("http://127.0.0.1:2/", events=("job.completed",))
     (job,) = take_in(ledger, [evaluation(callback=Callback(response=True, url="https://shop.example/"))])
     office.end(job)
-    place = next(each.id for each in ledger.of(Webhooks).endpoints(origins=ORIGINS) if each.origin == "place")
+    place = next(
+        endpoint.id for endpoint in ledger.of(Webhooks).endpoints(origins=ORIGINS) if endpoint.origin == "place"
+    )
     assert told(ledger) == sorted([
         ("response.completed", f"resp_{job}", theirs, ""),
         ("job.completed", job, ours, ""),
@@ -266,7 +268,7 @@ def test_another_tenants_endpoint_is_not_told(ledger):
     office.end(*jobs)
     office.deliver()
     rows = ledger.of(Webhooks).deliveries(Range(), 10)
-    assert {each.state for each in rows} == {"dropped"}
-    assert {each.error for each in rows} == {
+    assert {row.state for row in rows} == {"dropped"}
+    assert {row.error for row in rows} == {
         f"the tenant has no endpoint {foreign}", "the tenant has no endpoint we_nobody",
     }  # fmt: skip

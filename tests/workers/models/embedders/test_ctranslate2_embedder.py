@@ -101,9 +101,9 @@ def test_the_id_names_model_format_and_weights(embedder_home: Path) -> None:
     ids = set()
     for alias, kind in (("tiny-bert", "int8_pairs"), ("tiny-bert-float", "float32")):
         folder = embedder_home / "models" / alias
-        found = CTranslate2Embedder.load(folder).id
-        assert found == f"{alias}/{kind}/{read_card(folder).sha256[:12]}"
-        ids.add(found.split("/")[2])
+        text = CTranslate2Embedder.load(folder).id
+        assert text == f"{alias}/{kind}/{read_card(folder).sha256[:12]}"
+        ids.add(text.split("/")[2])
     assert len(ids) == 2
 
 

@@ -43,13 +43,13 @@ def ask(generator: CTranslate2Generator, prompt: str, *choices: Any, **sampling:
     asked = [
         Request(job.conversation, job.sampling, output=job.output, tools=job.tools, offer=job.offer) for job in jobs
     ]
-    found = []
+    completions = []
     for job, answer in zip(jobs, generator.generate(asked), strict=True):
         assert isinstance(answer, Completion), answer
         checked = with_tools(answer, job, JOB_ID)
         assert isinstance(checked, Completion), (checked, answer.text)
-        found.append(checked)
-    return found
+        completions.append(checked)
+    return completions
 
 
 @pytest.mark.slow

@@ -42,10 +42,10 @@ class Saying:
 
     async def begin(self, _request: Request, _key: str | None) -> AsyncGenerator[Any, None]:
         async def events() -> AsyncGenerator[Any, None]:
-            for each in self.pieces:
-                if isinstance(each, Exception):
-                    raise each
-                yield each
+            for piece in self.pieces:
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
 
         return events()
 
@@ -93,9 +93,9 @@ def breaks_off(reply: Reply, *texts: str) -> None:
 
 
 def test_a_whole_answer_is_kept_though_nobody_wants_it() -> None:
-    found = answered(HI, request=ask("Hello", given_up=lambda: True))
-    assert isinstance(found, Completion)
-    assert (found.prompt_tokens, found.completion_tokens) == (3, 2)
+    completion = answered(HI, request=ask("Hello", given_up=lambda: True))
+    assert isinstance(completion, Completion)
+    assert (completion.prompt_tokens, completion.completion_tokens) == (3, 2)
 
 
 def test_only_the_last_count_of_an_answer_is_of_all_of_it(tmp_path: Path, engine: str) -> None:
@@ -134,7 +134,7 @@ def test_what_a_provider_bills_for_cut_streams_is_never_more_than_what_is_counte
     ledger = Ledger.at(sqlite_tables(tmp_path / "ledger.db"))
     there = Deployment(ledger, Given(echo=CENT))
     new = [there.new() for _ in range(30)]
-    most = sum(each.money for each in new)
+    most = sum(job.money for job in new)
     budget(ledger, most)
     ledger.ingest(new)
     with providing(cuts) as provider:
@@ -157,15 +157,19 @@ def test_what_a_provider_bills_for_cut_streams_is_never_more_than_what_is_counte
 
 
 def test_a_count_above_the_most_that_a_call_may_have_is_no_report() -> None:
-    found = answered(replace(HI, completion_tokens=10**11))
-    assert isinstance(found, Completion)
-    assert found.remote is not None
-    assert (found.prompt_tokens, found.completion_tokens, found.remote.has_usage) == (0, 0, False)
-    assert found.remote.disbelieved == 10**11 + 3
-    found = answered(replace(HI, cached_tokens=10**11, reasoning_tokens=2))
-    assert isinstance(found, Completion)
-    assert found.remote is not None
-    assert (found.remote.has_usage, found.remote.cached_tokens, found.remote.reasoning_tokens) == (True, None, 2)
+    completion = answered(replace(HI, completion_tokens=10**11))
+    assert isinstance(completion, Completion)
+    assert completion.remote is not None
+    assert (completion.prompt_tokens, completion.completion_tokens, completion.remote.has_usage) == (0, 0, False)
+    assert completion.remote.disbelieved == 10**11 + 3
+    completion = answered(replace(HI, cached_tokens=10**11, reasoning_tokens=2))
+    assert isinstance(completion, Completion)
+    assert completion.remote is not None
+    assert (completion.remote.has_usage, completion.remote.cached_tokens, completion.remote.reasoning_tokens) == (
+        True,
+        None,
+        2,
+    )
 
 
 def test_probabilities_that_make_no_sense_cost_no_answer(tmp_path: Path) -> None:
@@ -179,11 +183,11 @@ def test_probabilities_that_make_no_sense_cost_no_answer(tmp_path: Path) -> None
             reply.event(chunk)
         reply.end()
 
-    found = outcome_of(tmp_path, "openai", lie)
-    assert isinstance(found, Completion), found
-    assert (found.text, len(found.tokens)) == ("Hi" * 40, 4096)
-    assert max(len(token.text) for token in found.tokens) == 100
-    assert {likely for token in found.tokens for likely in token.likely.values()} == {1.0}
+    completion = outcome_of(tmp_path, "openai", lie)
+    assert isinstance(completion, Completion), completion
+    assert (completion.text, len(completion.tokens)) == ("Hi" * 40, 4096)
+    assert max(len(token.text) for token in completion.tokens) == 100
+    assert {likely for token in completion.tokens for likely in token.likely.values()} == {1.0}
 
 
 def test_a_provider_shows_nobody_the_key_that_it_was_sent(tmp_path: Path, engine: str, key: str) -> None:

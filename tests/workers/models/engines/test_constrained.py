@@ -190,7 +190,7 @@ def masked_each_step(model: CTranslate2Generator, request: Request) -> tuple[str
     assert not isinstance(tokens, HeadraceError)
     ids: list[int] = []
     while len(ids) < request.sampling.max_tokens and not matcher.is_stopped():
-        written = tokens + [str(model._tokenizer.id_to_token(each)) for each in ids]
+        written = tokens + [str(model._tokenizer.id_to_token(number)) for number in ids]
         (result,) = model._engine.generate_batch(
             [written], include_prompt_in_result=False, max_length=1, sampling_topk=1, end_token=model._end_ids,
             return_logits_vocab=True,
@@ -216,7 +216,7 @@ def check_exact(model: CTranslate2Generator, requests: Sequence[Request]) -> Non
             assert json.loads(answer.text)
         else:
             assert (answer.text, answer.completion_tokens) == (text, tokens)
-    assert answers[-2:] == [one(model, each) for each in free]
+    assert answers[-2:] == [one(model, item) for item in free]
 
 
 def test_an_answer_is_what_masking_each_step_gives(tiny: CTranslate2Generator) -> None:
@@ -229,15 +229,18 @@ def test_an_answer_that_max_tokens_cuts_says_so(tiny: CTranslate2Generator) -> N
     cut, also_cut, whole = done(
         tiny.generate([held("a", PERSON, max_tokens=3), held("b", forced, max_tokens=9), held("c", only, max_tokens=3)])
     )
-    assert [(each.finish_reason, each.completion_tokens) for each in (cut, also_cut)] == [("length", 3), ("length", 9)]
+    assert [(completion.finish_reason, completion.completion_tokens) for completion in (cut, also_cut)] == [
+        ("length", 3),
+        ("length", 9),
+    ]
     assert (whole.text, whole.finish_reason) == ("yes", "stop")
 
 
 def test_a_json_answer_whose_tokens_run_out_is_closed(tiny: CTranslate2Generator) -> None:
     tags = held("Tags of the text: mills", FORMATS[4][1], max_tokens=40)
     answers = done(tiny.generate([tags, held("Tags", FORMATS[4][1], max_tokens=40, temperature=0.7, seed=1)]))
-    assert [(each.finish_reason, list(json.loads(each.text))) for each in answers] == [("length", ["tags"])] * 2
-    assert max(each.completion_tokens for each in answers) <= 40
+    assert [(answer.finish_reason, list(json.loads(answer.text))) for answer in answers] == [("length", ["tags"])] * 2
+    assert max(answer.completion_tokens for answer in answers) <= 40
 
 
 def test_a_stop_string_ends_an_answer_before_its_format_does(tiny: CTranslate2Generator) -> None:
@@ -253,8 +256,8 @@ def test_a_repetition_penalty_does_not_count(tiny: CTranslate2Generator) -> None
 def test_answers_that_are_drawn_have_their_format(tiny: CTranslate2Generator) -> None:
     sampling: list[dict[str, Any]] = [{"temperature": 1.2}, {"temperature": 1.0, "top_k": 2, "top_p": 0.3}]
     answers = done(tiny.generate([held("When?", DATE, max_tokens=40, **sampling[at % 2]) for at in range(12)]))
-    assert all(re.fullmatch("[A-Z][a-z]{2,8}, [0-9]{4}", each.text) for each in answers)
-    assert len({each.text for each in answers}) > 2
+    assert all(re.fullmatch("[A-Z][a-z]{2,8}, [0-9]{4}", answer.text) for answer in answers)
+    assert len({answer.text for answer in answers}) > 2
 
 
 def test_a_seed_repeats_a_held_answer(tiny: CTranslate2Generator) -> None:
@@ -275,7 +278,7 @@ def test_what_is_given_up_in_a_rerun_ends_there(tiny: CTranslate2Generator, samp
 
     unwanted = replace(held("When?", ENDLESS, max_tokens=60, **sampling), given_up=after_some)
     answers = tiny.generate([unwanted, held("When?", DATE, max_tokens=40), ask("a", max_tokens=12)])
-    assert [type(each) for each in answers] == [GivenUp, Completion, Completion]
+    assert [type(answer) for answer in answers] == [GivenUp, Completion, Completion]
     assert len(asked) < 40
 
 
@@ -289,7 +292,7 @@ def test_a_grammar_that_takes_long_to_check_leaves_the_batch(
     go_on = CTranslate2Generator._go_on
 
     def watched(self: CTranslate2Generator, prompts: list[Any]) -> list[Any]:
-        if any(each.runs_alone for each in prompts):
+        if any(prompt.runs_alone for prompt in prompts):
             together.append(len(prompts))
         return go_on(self, prompts)
 
@@ -319,7 +322,7 @@ def test_too_little_memory_for_a_grammar_is_its_own_failure(
     answers = tiny.generate(
         [held("a", RegexFormat(pattern="(a|b)*a(a|b){18}"), max_tokens=40), held("b", ChoiceFormat(choices=("x", "y")))]
     )
-    assert [type(each) for each in answers] == [Unparsable, Completion]
+    assert [type(answer) for answer in answers] == [Unparsable, Completion]
     assert "held to its format" in str(answers[0])
 
 
@@ -327,7 +330,7 @@ def test_a_grammar_that_cannot_be_compiled_fails_alone(tiny: CTranslate2Generato
     answers = tiny.generate(
         [held("a", RegexFormat(pattern="(")), held("b", DATE, max_tokens=40), ask("c", max_tokens=5)]
     )
-    assert [type(each) for each in answers] == [Unparsable, Completion, Completion]
+    assert [type(answer) for answer in answers] == [Unparsable, Completion, Completion]
     assert isinstance(answers[0], Unparsable)
     assert "invalid regex" in str(answers[0])
     assert answers[0].usage is None  # no model was asked
@@ -355,11 +358,11 @@ def test_a_grammar_that_compiles_for_long_holds_up_no_other_row(
             replace(ask("a", max_tokens=12), given_up=others_run),
         ]
     )
-    assert [type(each) for each in (late, quick, other)] == [Completion] * 3
+    assert [type(completion) for completion in (late, quick, other)] == [Completion] * 3
     assert answered[0]
     compiled = Compiling(clock=lambda: 11.0)
     answers = tiny.generate([held("When?", DATE), ask("a", max_tokens=12)])
-    assert [type(each) for each in answers] == [Unparsable, Completion]
+    assert [type(answer) for answer in answers] == [Unparsable, Completion]
     assert "to compile" in str(answers[0])
 
 
@@ -383,7 +386,7 @@ def test_an_engine_that_fails_in_a_rerun_costs_one_row(
     run = CTranslate2Generator._run
 
     def failing(self: CTranslate2Generator, prompts: list[Any], rows: list[Row], **options: Any) -> list[Any]:
-        if options and any(each.tokens == culprit for each in prompts):
+        if options and any(prompt.tokens == culprit for prompt in prompts):
             raise RuntimeError("out of memory")
         return run(self, prompts, rows, **options)
 
@@ -410,7 +413,7 @@ def test_compiled_grammars_are_kept_within_a_bound(tiny: CTranslate2Generator) -
 
 
 def row_of(output: OutputFormat, tokenizer: str, end: int, **sampling: object) -> ConstrainedRow:
-    found = ConstrainedRow(
+    row = ConstrainedRow(
         Row(40, ()),
         Sampling.model_validate({"temperature": 0, **sampling}),
         Grammars(lambda: tokenizer, [end]).ask(grammar_of(output)),
@@ -418,8 +421,8 @@ def row_of(output: OutputFormat, tokenizer: str, end: int, **sampling: object) -
         end_ids=[end],
         decode=str,
     )
-    assert found.start(60)
-    return found
+    assert row.start(60)
+    return row
 
 
 def test_an_end_token_before_the_grammar_ends_is_a_violation(tiny: CTranslate2Generator) -> None:
@@ -475,5 +478,5 @@ def test_rows_whose_prompts_begin_alike_share_that_beginning(tiny: CTranslate2Ge
     assert min(seen) > 100
     assert answers == done(tiny.generate(asked))
     seen.clear()
-    assert done(watched.generate([replace(each, tenant=str(at)) for at, each in enumerate(asked)])) == answers
+    assert done(watched.generate([replace(request, tenant=str(at)) for at, request in enumerate(asked)])) == answers
     assert set(seen) == {0}

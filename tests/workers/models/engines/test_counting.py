@@ -43,9 +43,9 @@ def test_a_model_of_a_tenant_does_not_exist_for_other_tenants(home: Path) -> Non
     rules.check_model("hers", "acme")
     texts = []
     for alias in ("hers", "nobodys"):
-        with pytest.raises(UnknownModel) as found:
+        with pytest.raises(UnknownModel) as exception_info:
             rules.check_model(alias, "globex")
-        texts.append(str(found.value).replace(alias, "it"))
+        texts.append(str(exception_info.value).replace(alias, "it"))
     assert texts[0] == texts[1] == "no model is called 'it'; known are: echo, tiny"
     assert rules.models.aliases("acme") == ["echo", "hers", "tiny"]
 
@@ -68,10 +68,10 @@ def test_the_marks_of_features_are_counted(home: Path) -> None:
     settings = Settings.from_env(env | of_policy)
     marked, plain = counting_models(settings, Registry(home)), counting(home)
     assert marked.longest_mark == LONGEST_MARK
-    found, without = (each.prompt_tokens("tiny", HELLO, "default") for each in (marked, plain))
-    assert found is not None
+    number, without = (models.prompt_tokens("tiny", HELLO, "default") for models in (marked, plain))
+    assert number is not None
     assert without is not None
-    assert found > without
+    assert number > without
 
 
 def test_the_count_is_what_the_worker_reports(home: Path) -> None:

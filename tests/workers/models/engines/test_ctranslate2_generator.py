@@ -121,7 +121,7 @@ def test_what_is_given_up_before_its_turn_is_not_begun(tiny: CTranslate2Generato
     unasked = copy(tiny)
     unasked._engine = Never()
     given_up = replace(ask("tell me", temperature=1.0 if seed else 0.0, seed=seed), given_up=lambda: True)
-    assert [type(each) for each in unasked.generate([given_up, given_up])] == [GivenUp, GivenUp]
+    assert [type(completion) for completion in unasked.generate([given_up, given_up])] == [GivenUp, GivenUp]
 
 
 def test_a_seed_means_the_same_in_every_process_and_serving_imports_neither_torch_nor_transformers(
@@ -175,7 +175,7 @@ def test_a_repetition_penalty_reaches_the_model(tiny: CTranslate2Generator) -> N
         return len(set(one(tiny, ask("what is this?", max_tokens=60, repetition_penalty=penalty, **sampling)).text))
 
     assert words(0.5) < words(1) < words(2)
-    plain, greedy = (one(tiny, ask("what is this?", max_tokens=60, repetition_penalty=each)) for each in (1, 1.3))
+    plain, greedy = (one(tiny, ask("what is this?", max_tokens=60, repetition_penalty=number)) for number in (1, 1.3))
     assert plain != greedy
     # Two tokens may be so near to each other that a warmer choice takes the second one now and then.
     cold = {"temperature": 0.00001, "max_tokens": 60, "repetition_penalty": 1.3}
@@ -232,7 +232,7 @@ def test_a_batch_that_cannot_be_computed_keeps_its_neighbours(
     assert isinstance(answers[-1], Unavailable)
     *fine, failed = tiny.label_probabilities([LabelRequest(request.messages, ("a", "b")) for request in asked])
     assert isinstance(failed, Unavailable)
-    assert all(isinstance(each, LabelScores) for each in fine)
+    assert all(isinstance(scores, LabelScores) for scores in fine)
 
 
 def test_urgent_work_waits_for_nobody(tiny: CTranslate2Generator) -> None:
@@ -294,9 +294,9 @@ def test_labels_that_begin_alike_or_differ_in_case_are_told_apart(tiny: CTransla
     assert isinstance(together, LabelScores)
     # A label after a space is the other label where that begins with one.
     (spaced,) = tiny.label_probabilities([labelled("x", "yes", " yes")])
-    assert together.masses[1:4] == pytest.approx([each.masses[0] for each in alone[1:4]], rel=1e-2)
+    assert together.masses[1:4] == pytest.approx([scores.masses[0] for scores in alone[1:4]], rel=1e-2)
     assert together.masses[0] + together.masses[4] == pytest.approx(sum(spaced.masses), rel=1e-2)
-    assert together.masses[5:] == pytest.approx([each.masses[0] for each in alone[5:]], rel=1e-2)
+    assert together.masses[5:] == pytest.approx([scores.masses[0] for scores in alone[5:]], rel=1e-2)
     assert 0 < together.masses[5] < 1e-3  # a text, and no end of the turn
 
 
@@ -378,9 +378,9 @@ def test_a_request_that_is_given_up_is_not_scored(tiny: CTranslate2Generator) ->
         )
         for number in range(60)
     ]
-    found = tiny.label_probabilities([labelled("x", "a"), *requests])
-    assert isinstance(found[0], LabelScores)
-    assert 0 < sum(isinstance(each, GivenUp) for each in found) < 60
+    probabilities = tiny.label_probabilities([labelled("x", "a"), *requests])
+    assert isinstance(probabilities[0], LabelScores)
+    assert 0 < sum(isinstance(scores, GivenUp) for scores in probabilities) < 60
 
 
 def test_figures_that_are_no_numbers_are_an_error_of_their_prompt(

@@ -64,7 +64,7 @@ def completed(outcome: Completion | HeadraceError) -> Completion:
 def test_answers_come_in_the_order_of_the_requests(repeating: Served) -> None:
     texts = [f"number {n} " + "word " * (n % 5) + "end" for n in range(12)]
     outcomes = repeating.generator.generate([ask(text) for text in texts])
-    assert [completed(each).text for each in outcomes] == texts
+    assert [completed(outcome).text for outcome in outcomes] == texts
 
 
 def test_no_request_is_no_call(served: Served) -> None:
@@ -126,7 +126,7 @@ class TestOfProviders:
 
         with providing(fails_once) as provider:
             outcomes = remote(tmp_path, engine, provider.url).generate([ask("a"), ask("fail"), ask("c")])
-        assert [isinstance(each, Completion) for each in outcomes] == [True, False, True]
+        assert [isinstance(outcome, Completion) for outcome in outcomes] == [True, False, True]
 
     def test_an_empty_answer_is_an_answer(self, tmp_path: Path, engine: str) -> None:
         def says_nothing(_provider: Provider, reply: Reply) -> None:
@@ -187,7 +187,7 @@ def test_anthropic_takes_system_messages_beside_the_conversation(tmp_path: Path)
         remote(tmp_path, "anthropic", provider.url).generate([ask("hi", system="be kind")])
     (heard,) = provider.heard
     assert heard.body["system"] == "be kind"
-    assert [each["role"] for each in heard.body["messages"]] == ["user"]
+    assert [message["role"] for message in heard.body["messages"]] == ["user"]
 
 
 def test_openai_itself_is_sent_the_newer_name_of_the_limit(tmp_path: Path) -> None:

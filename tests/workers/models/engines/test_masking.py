@@ -41,11 +41,11 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 def test_a_key_is_hidden_in_every_encoding(form: str) -> None:
     before, after = "It is «", "», they say: 100 % \\ true."
-    found = masked(f"{before}{form}{after}", KEY)
-    assert "[secret]" in found
-    assert found.startswith(before)
-    assert found.endswith(after)
-    assert len(found.replace("[secret]", "")) < len(before + after) + 15  # what stands beside the key in base64
+    text = masked(f"{before}{form}{after}", KEY)
+    assert "[secret]" in text
+    assert text.startswith(before)
+    assert text.endswith(after)
+    assert len(text.replace("[secret]", "")) < len(before + after) + 15  # what stands beside the key in base64
 
 
 @pytest.mark.parametrize("length", [8, 20, len(KEY) - 1])

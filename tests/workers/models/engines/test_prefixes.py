@@ -35,8 +35,8 @@ def of(prefixes: Prefixes, system: str, rows: int = 1, tenant: str | None = "a")
     """What so many prompts of one call begin with, each of them."""
     requests = [Request(conversation(system, str(number)), Sampling(), tenant) for number in range(rows)]
     tokens = [[*request.messages[0].content, *request.messages[1].content] for request in requests]
-    (found,) = set(prefixes.of(requests, tokens))
-    return found
+    (beginning,) = set(prefixes.of(requests, tokens))
+    return beginning
 
 
 def keeping(most_tokens: int = 100_000) -> Prefixes:
@@ -69,7 +69,7 @@ def test_a_beginning_that_would_not_pay_is_left_alone(system: str) -> None:
 def test_so_many_are_kept_and_no_more() -> None:
     prefixes = keeping()
     kept = [seen_often(prefixes, f"{number} {LONG}") for number in range(MOST_KEPT)]
-    assert all(each.kept for each in kept)
+    assert all(beginning.kept for beginning in kept)
     assert seen_often(prefixes, f"one more {LONG}").tokens == ()
     assert (of(prefixes, f"one more {LONG}", FEWEST).kept, of(prefixes, f"0 {LONG}")) == (False, kept[0])
 
@@ -101,7 +101,7 @@ def test_a_prompt_that_begins_otherwise_runs_whole() -> None:
     prefixes = keeping()
     requests = [Request(conversation(LONG), Sampling(), "a") for _ in range(FEWEST + 2)]
     tokens = [[*LONG, "?"]] * FEWEST + [["!", *LONG, "?"], list(LONG)]
-    assert [len(each.tokens) for each in prefixes.of(requests, tokens)] == [len(LONG)] * FEWEST + [0, 0]
+    assert [len(beginning.tokens) for beginning in prefixes.of(requests, tokens)] == [len(LONG)] * FEWEST + [0, 0]
 
 
 def test_a_template_that_writes_another_day_begins_anew() -> None:
@@ -162,5 +162,5 @@ def test_prompts_share_tools_with_their_system_prompt() -> None:
     requests += [Request((user,), Sampling(), "a", offer=Offer((rain,), required=True)) for _ in range(FEWEST)]
     requests += [Request((user,), Sampling(), "a", tools=(wind,))]
     tokens = [[*begins["wind"], "x"]] * FEWEST + [[*begins["rain"], "x"]] * FEWEST + [[*begins["wind"], "x"]]
-    found = [each.tokens for each in prefixes.of(requests, tokens)]
+    found = [beginning.tokens for beginning in prefixes.of(requests, tokens)]
     assert found == [begins["wind"]] * FEWEST + [begins["rain"]] * FEWEST + [()]

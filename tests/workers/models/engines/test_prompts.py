@@ -245,8 +245,8 @@ def of_family(like: Prompts, name: str) -> Prompts:
     tokenizer = Tokenizer(models.BPE({token: index for index, token in enumerate(vocabulary)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(each, normalized=False) for each in special])
-    tokenizer.add_tokens([AddedToken(each, normalized=False) for each in further])
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in special])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in further])
     return Prompts(replace(like._card, context_length=100_000), tokenizer, ChatTemplate(template, bos="<s>"))
 
 
@@ -257,7 +257,7 @@ def shipped(request: pytest.FixtureRequest, tiny: Prompts, smollm2: Prompts) -> 
 
 
 def marks(prompts: Prompts) -> list[str]:
-    return [each.content for each in prompts.tokenizer.get_added_tokens_decoder().values()]
+    return [token.content for token in prompts.tokenizer.get_added_tokens_decoder().values()]
 
 
 def added_in(prompts: Prompts, messages: tuple[Message, ...]) -> list[str]:

@@ -164,8 +164,8 @@ def test_a_worker_takes_its_rate_before_it_calls(tmp_path: Path) -> None:
     with providing() as provider:
         far = remote(tmp_path, "openai", provider.url, requests_per_minute=1)
         outcomes = [far.generate([ask(f"n {n}")])[0] for n in range(5)]
-        assert [isinstance(each, Completion) for each in outcomes] == [True] + [False] * 4
+        assert [isinstance(outcome, Completion) for outcome in outcomes] == [True] + [False] * 4
         assert len(provider.heard) == 1
-        late = [each.after for each in outcomes if isinstance(each, ProviderBusy)]
+        late = [outcome.after for outcome in outcomes if isinstance(outcome, ProviderBusy)]
         assert len(late) == 4
-        assert all(each is not None and each > 0 for each in late)
+        assert all(value is not None and value > 0 for value in late)

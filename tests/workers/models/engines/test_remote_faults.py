@@ -266,9 +266,9 @@ def test_a_busy_provider_that_names_no_time_slows_only_those_down_who_wait_for_i
     with providing(lambda _, reply: reply.status(503)) as provider:
         model = without_time(remote(tmp_path, engine, provider.url))
         hasty, waits = replace(ask("a"), patient=False), ask("b")
-        found = [model.generate([each])[0] for each in (hasty, hasty, waits, hasty)]
-        assert all(isinstance(each, ProviderBusy) and not each.is_sure for each in found)
-        assert [isinstance(each, NotAsked) for each in found] == [False, False, False, True]
+        found = [model.generate([request])[0] for request in (hasty, hasty, waits, hasty)]
+        assert all(isinstance(completion, ProviderBusy) and not completion.is_sure for completion in found)
+        assert [isinstance(completion, NotAsked) for completion in found] == [False, False, False, True]
         assert len(provider.heard) == 3
 
 

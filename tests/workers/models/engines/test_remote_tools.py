@@ -60,14 +60,14 @@ def body(tmp_path: Path, engine: str, provider: Provider, request: Request, **en
 @pytest.mark.parametrize("engine", REMOTE_ENGINES)
 def test_a_call_is_read_from_a_stream(tmp_path: Path, engine: str, provider: Provider) -> None:
     request = ask(ASKED, "auto", WEATHER, CLOCK)
-    (found,) = remote(tmp_path, engine, provider.url).generate([request])
-    assert isinstance(found, Completion)
-    assert (found.text, found.finish_reason) == ("I look.", "tool_calls")
-    assert [(each.name, each.arguments) for each in found.tool_calls] == [
+    (completion,) = remote(tmp_path, engine, provider.url).generate([request])
+    assert isinstance(completion, Completion)
+    assert (completion.text, completion.finish_reason) == ("I look.", "tool_calls")
+    assert [(call.name, call.arguments) for call in completion.tool_calls] == [
         ("get_weather", '{"city": "Rome"}'), ("clock", "{}"),
     ]  # fmt: skip
     job = GenerationJob(model="far", messages=ASKED, tools=request.tools)
-    checked = with_tools(found, job, JOB_ID)
+    checked = with_tools(completion, job, JOB_ID)
     assert isinstance(checked, Completion)
     assert checked.tool_calls[0].id == f"call_{JOB_ID.replace('-', '')}"
 
@@ -80,9 +80,9 @@ def test_calls_that_share_an_index_stay_apart(tmp_path: Path) -> None:
         reply.end("stop")
 
     with providing(twice) as provider:
-        (found,) = remote(tmp_path, "openai", provider.url).generate([ask(ASKED, "auto", WEATHER, CLOCK)])
-    assert isinstance(found, Completion)
-    assert [(each.name, each.arguments) for each in found.tool_calls] == [
+        (completion,) = remote(tmp_path, "openai", provider.url).generate([ask(ASKED, "auto", WEATHER, CLOCK)])
+    assert isinstance(completion, Completion)
+    assert [(call.name, call.arguments) for call in completion.tool_calls] == [
         ("clock", "{}"), ("get_weather", '{"city": "Rome"}'),
     ]  # fmt: skip
 
@@ -97,9 +97,9 @@ def test_no_more_calls_are_kept_than_tell_that_they_are_too_many(tmp_path: Path)
         reply.end("tool_calls")
 
     with providing(many) as provider:
-        (found,) = remote(tmp_path, "openai", provider.url).generate([ask(ASKED, "auto", CLOCK)])
-    assert isinstance(found, Completion)
-    assert len(found.tool_calls) == 129
+        (completion,) = remote(tmp_path, "openai", provider.url).generate([ask(ASKED, "auto", CLOCK)])
+    assert isinstance(completion, Completion)
+    assert len(completion.tool_calls) == 129
 
 
 @pytest.mark.parametrize("engine", REMOTE_ENGINES)
@@ -110,10 +110,10 @@ def test_endless_arguments_are_cut(tmp_path: Path, engine: str) -> None:
         provider.over.wait(60)
 
     with providing(endless) as provider:
-        (found,) = remote(tmp_path, engine, provider.url).generate([ask(ASKED, "auto", CLOCK)])
-    assert isinstance(found, Completion)
-    assert found.finish_reason == "length"
-    assert len(found.tool_calls[0].arguments) < 220_000
+        (completion,) = remote(tmp_path, engine, provider.url).generate([ask(ASKED, "auto", CLOCK)])
+    assert isinstance(completion, Completion)
+    assert completion.finish_reason == "length"
+    assert len(completion.tool_calls[0].arguments) < 220_000
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_openai_is_asked_in_its_own_words(
 ) -> None:
     """A named tool is the only one that is offered, since some servers take no name as `tool_choice`."""
     sent = body(tmp_path, "openai", provider, ask(ABOUT, choice, WEATHER, CLOCK))
-    assert [each["function"]["name"] for each in sent["tools"]] == names
+    assert [tool["function"]["name"] for tool in sent["tools"]] == names
     assert (sent["tool_choice"], sent["parallel_tool_calls"]) == (asked, len(names) > 1)
     call = {"id": "a", "type": "function", "function": {"name": "clock", "arguments": '{"x": 1}'}}
     assert sent["messages"][2:] == [
@@ -154,8 +154,8 @@ def test_anthropic_is_asked_in_its_own_words(
     tmp_path: Path, provider: Provider, choice: ToolChoice | None, names: list[str], asked: dict[str, Any]
 ) -> None:
     sent = body(tmp_path, "anthropic", provider, ask(ABOUT, choice, WEATHER, CLOCK))
-    assert [each["name"] for each in sent["tools"]] == names
-    assert all(each["input_schema"]["type"] == "object" for each in sent["tools"])
+    assert [tool["name"] for tool in sent["tools"]] == names
+    assert all(tool["input_schema"]["type"] == "object" for tool in sent["tools"])
     assert sent["tool_choice"] == asked
     assert sent["system"] == "Be brief."
     used = {"type": "tool_use", "id": "a", "name": "clock", "input": {"x": 1}}
@@ -206,7 +206,7 @@ def test_a_call_that_is_asked_for_in_words_has_a_format(
         assert "response_format" not in sent
         return
     schema = sent["response_format"]["json_schema"]["schema"]
-    found = [each["properties"]["name"]["enum"] for each in schema.get("anyOf", [schema])]
+    found = [item["properties"]["name"]["enum"] for item in schema.get("anyOf", [schema])]
     assert found == [[name] for name in names]
 
 

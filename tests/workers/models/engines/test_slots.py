@@ -64,7 +64,7 @@ def test_one_run_waits_until_what_is_urgent_has_ended_and_the_others_go_on(monke
         stands.result(120)
     assert model_slots.urgent_runs.waiting == 0
     gate.set()
-    assert all(each.result(120) for each in blocked)
+    assert all(future.result(120) for future in blocked)
 
 
 def test_nobody_waits_for_longer_than_he_has_computed():

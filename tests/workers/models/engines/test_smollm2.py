@@ -74,14 +74,14 @@ def test_label_probabilities_are_those_of_score_batch(
     labels = ("Yes", "Yes, it is", "unclear")
     head = "<|im_start|>system\nAnswer in one word.<|im_end|>\n"
     system = Message(role="system", content="Answer in one word.")
-    requests = [LabelRequest((system, Message(role="user", content=each)), labels, whole=whole) for each in questions]
+    requests = [LabelRequest((system, Message(role="user", content=name)), labels, whole=whole) for name in questions]
     end = ["<|im_end|>"] if whole else []
     for question, scores in zip(questions, smollm2.label_probabilities(requests), strict=True):
         assert isinstance(scores, LabelScores)
         rendered = f"{head}<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
         tokens = tokenizer.encode(rendered, add_special_tokens=False).tokens
         for label, mass in zip(labels, scores.masses, strict=True):
-            spelled = [tokenizer.encode(each).tokens + end for each in (label, f" {label}")]
-            rows = engine.score_batch([[*tokens, *each] for each in spelled])
-            expected = sum(np.exp(sum(row.log_probs[-len(each) :])) for row, each in zip(rows, spelled, strict=True))
+            spelled = [tokenizer.encode(name).tokens + end for name in (label, f" {label}")]
+            rows = engine.score_batch([[*tokens, *group] for group in spelled])
+            expected = sum(np.exp(sum(row.log_probs[-len(group) :])) for row, group in zip(rows, spelled, strict=True))
             assert mass == pytest.approx(expected, rel=1e-2, abs=1e-7)

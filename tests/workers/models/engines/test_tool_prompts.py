@@ -71,14 +71,14 @@ def prompts(request: pytest.FixtureRequest, tiny_home: Path) -> Prompts:
     tokenizer = Tokenizer(models.BPE({token: index for index, token in enumerate(vocabulary)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(each, normalized=False) for each in special])
-    tokenizer.add_tokens([AddedToken(each, normalized=False) for each in further])
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in special])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in further])
     card = replace(read_card(tiny_home / "models" / "tiny"), context_length=100_000)
     return Prompts(card, tokenizer, ChatTemplate(template, bos="<|bos|>"))
 
 
 def marks(prompts: Prompts) -> list[str]:
-    return [each.content for each in prompts.tokenizer.get_added_tokens_decoder().values()]
+    return [token.content for token in prompts.tokenizer.get_added_tokens_decoder().values()]
 
 
 def added_in(prompts: Prompts, word: str) -> list[str]:
@@ -129,7 +129,7 @@ def test_beside_a_format_every_dialect_has_tags(prompts: Prompts) -> None:
     assert prompts.dialect(beside) in (Dialect.HERMES, Dialect.HERMES_TOKENS)
     tokens = prompts.encode(turns(), beside)
     assert isinstance(tokens, list)
-    assert "<tool_call>" in prompts.tokenizer.decode([prompts.tokenizer.token_to_id(each) for each in tokens])
+    assert "<tool_call>" in prompts.tokenizer.decode([prompts.tokenizer.token_to_id(token) for token in tokens])
 
 
 def test_no_text_about_tools_brings_in_an_added_token(prompts: Prompts) -> None:
@@ -145,7 +145,9 @@ def test_a_model_without_tools_in_its_template_is_told_in_words(smollm2_home: Pa
     prompts = Prompts.load(folder, read_card(folder))
     tokens = prompts.encode(turns("Rome"), Offer((weather("Rome"),)))
     assert isinstance(tokens, list)
-    text = prompts.tokenizer.decode([prompts.tokenizer.token_to_id(each) for each in tokens], skip_special_tokens=False)
+    text = prompts.tokenizer.decode(
+        [prompts.tokenizer.token_to_id(token) for token in tokens], skip_special_tokens=False
+    )
     assert '{"name": "get_weather", "description": "Rome", "parameters": {"type": "object"' in text
     assert '<|im_start|>assistant\nRome\n{"name": "get_weather", "arguments": {"Rome": ["Rome", 1.0, null]}}<' in text
     assert "<|im_start|>user\nThe tool get_weather returned:\nRome\n\nSo?<|im_end|>" in text

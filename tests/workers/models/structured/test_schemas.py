@@ -109,9 +109,9 @@ def test_takes_schemas_of_all_drafts(schema: dict[str, Any]) -> None:
     ],
 )
 def test_refuses_by_place(schema: dict[str, Any], place: str, words: str) -> None:
-    found, said = _refused(schema)
+    text, said = _refused(schema)
 
-    assert found == place
+    assert text == place
     assert words in said
 
 

@@ -83,7 +83,7 @@ BOTH = f"<tool_call>{ROME}</tool_call>\n<tool_call>{call('{}', 'clock')}</tool_c
 def test_an_answer_may_call_several_tools(said: str) -> None:
     found = answer(said)
     assert isinstance(found, Completion)
-    assert [(each.id, each.name) for each in found.tool_calls] == [
+    assert [(tool_call.id, tool_call.name) for tool_call in found.tool_calls] == [
         ("call_6f1d8a525d0c5c399a530d1f6f6c7f10", "get_weather"),
         ("call_6f1d8a525d0c5c399a530d1f6f6c7f10_2", "clock"),
     ]

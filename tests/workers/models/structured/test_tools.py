@@ -313,12 +313,12 @@ def test_a_conversation_without_tools_stays_as_it_is() -> None:
 def test_turns_about_calls_become_plain_turns() -> None:
     other = Message(role="tool", tool_call_id="gone", content="13:00")
     turns = in_words([ASKED, CALLED, TOLD, other, Message(role="user", content="So?")], NO_TOOLS)
-    assert [(each.role, each.content) for each in turns] == [
+    assert [(turn.role, turn.content) for turn in turns] == [
         ("user", "What time is it?"),
         ("assistant", '{"name": "clock", "arguments": {"zone": "UTC"}}'),
         ("user", "The tool clock returned:\n12:00\n\nThe tool that you called returned:\n13:00\n\nSo?"),
     ]
-    assert not any(each.tool_calls or each.tool_call_id for each in turns)
+    assert not any(turn.tool_calls or turn.tool_call_id for turn in turns)
 
 
 def test_words_before_a_call_are_kept() -> None:

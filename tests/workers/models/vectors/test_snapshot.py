@@ -63,8 +63,8 @@ def test_what_was_saved_is_there_again(tmp_path: Path, index: VectorIndex) -> No
     assert len(read) == len(index)
     for mine, theirs in zip(read.search(QUERIES, 12), index.search(QUERIES, 12), strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    for each in (index, read):
-        each.apply([4, 200], QUERIES[:2], removed=[5])
+    for vector_index in (index, read):
+        vector_index.apply([4, 200], QUERIES[:2], removed=[5])
     assert read.search(QUERIES, 100)[1].tolist() == index.search(QUERIES, 100)[1].tolist()
     assert read.vectors_of([3, 85]) == {}
 

@@ -97,11 +97,11 @@ def test_searches_are_right_while_others_change_and_rebuild(monkeypatch: pytest.
         searching = [pool.submit(until_over, search) for _ in range(3)]
         rebuilding = pool.submit(until_over, index.compact)
         changing = [pool.submit(change, index, writer, gone) for writer in range(2)]
-        for each in changing:
-            each.result()
+        for future in changing:
+            future.result()
         over.set()
-        for each in searching:
-            each.result()
+        for future in searching:
+            future.result()
         assert rebuilding.result() > 0
     left = {int(key) for key in index.search(QUERIES[:1], 2_000)[1][0] if key >= 0}
     assert len(left) == len(index)

@@ -73,11 +73,11 @@ def test_a_single_query_is_checked_as_well(vector: NDArray[np.float32], why: str
 
 def test_a_single_query_of_another_kind_is_read_as_it_is_meant() -> None:
     index, query = filled(3, SMALL), unit(np.arange(1, 9))
-    found = index.nearest(query, 3)
-    assert [key for key, _ in found] == index.search([query], 3)[1][0].tolist()
-    assert index.nearest(np.repeat(query, 2)[::2], 3) == found
-    assert index.nearest(np.frombuffer(query.tobytes(), np.float32), 3) == found
-    assert index.nearest(query.astype(np.float64), 3) == found  # type: ignore[arg-type]
+    nearest = index.nearest(query, 3)
+    assert [key for key, _ in nearest] == index.search([query], 3)[1][0].tolist()
+    assert index.nearest(np.repeat(query, 2)[::2], 3) == nearest
+    assert index.nearest(np.frombuffer(query.tobytes(), np.float32), 3) == nearest
+    assert index.nearest(query.astype(np.float64), 3) == nearest  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="k is 0"):
         index.nearest(query, 0)
 

@@ -40,40 +40,40 @@ class Written(JudgeModel):
 
 
 def only(verifier: ModelVerifier, pair: TextPair = PAIR) -> Verdict | HeadraceError:
-    (found,) = verifier.verify([pair])
-    return found
+    (verdict,) = verifier.verify([pair])
+    return verdict
 
 
 @pytest.mark.parametrize(
     ("figures", "value", "holds"), [((0.3, 0.3, 0.1, 0.1), 0.75, True), ((0.2, 0, 0.2, 0), 0.5, False)]
 )
 def test_the_probabilities_are_the_verdict(figures: tuple[float, ...], value: float, holds: bool) -> None:
-    found = only(ModelVerifier(JudgeModel(lambda prompt, choices: figures)))
-    assert isinstance(found, Verdict)
-    assert (found.value, found.mass, found.holds) == (pytest.approx(value), pytest.approx(sum(figures)), holds)
+    verdict = only(ModelVerifier(JudgeModel(lambda prompt, choices: figures)))
+    assert isinstance(verdict, Verdict)
+    assert (verdict.value, verdict.mass, verdict.holds) == (pytest.approx(value), pytest.approx(sum(figures)), holds)
 
 
 def test_a_model_that_says_neither_has_given_no_verdict() -> None:
-    found = only(ModelVerifier(JudgeModel(lambda prompt, choices: (0.01, 0.0, 0.0, 0.0))))
-    assert isinstance(found, HeadraceError)
+    verdict = only(ModelVerifier(JudgeModel(lambda prompt, choices: (0.01, 0.0, 0.0, 0.0))))
+    assert isinstance(verdict, HeadraceError)
 
 
 @pytest.mark.parametrize(("text", "holds"), [("Yes.", True), ("no", False), ("maybe", None)])
 def test_a_model_without_probabilities_writes_its_answer(text: str, holds: bool | None) -> None:
     """Its words are parsed, and something else than yes or no is no verdict. The request names the tenant."""
     model = Written(text)
-    found = only(ModelVerifier(model))
-    assert (found.holds if isinstance(found, Verdict) else None) is holds
-    assert [each.tenant for each in model.asked] == ["shop"]
+    verdict = only(ModelVerifier(model))
+    assert (verdict.holds if isinstance(verdict, Verdict) else None) is holds
+    assert [request.tenant for request in model.asked] == ["shop"]
 
 
 @pytest.mark.parametrize(("tenant", "sent"), [("shop", 1), ("bank", 0), (None, 0)])
 def test_a_provider_sees_only_texts_of_tenants_that_allow_it(tenant: str | None, sent: int) -> None:
     model = Written("yes")
     bounded = BoundedGenerator(model, "openai", lambda who, provider: who == "shop")
-    found = only(ModelVerifier(bounded), TextPair(Relation.SAME_QUESTION, "a", "b", tenant))
+    verdict = only(ModelVerifier(bounded), TextPair(Relation.SAME_QUESTION, "a", "b", tenant))
     assert len(model.asked) == sent
-    assert isinstance(found, Verdict if sent else ProviderNotAllowed)
+    assert isinstance(verdict, Verdict if sent else ProviderNotAllowed)
 
 
 def test_a_verifier_that_fails_says_so_without_raising() -> None:
@@ -81,7 +81,7 @@ def test_a_verifier_that_fails_says_so_without_raising() -> None:
         raise RuntimeError("secret words")
 
     found = ModelVerifier(JudgeModel(fail)).verify([PAIR, PAIR])
-    assert all(isinstance(each, HeadraceError) and "secret" not in str(each) for each in found)
+    assert all(isinstance(verdict, HeadraceError) and "secret" not in str(verdict) for verdict in found)
     assert len(found) == 2
 
 

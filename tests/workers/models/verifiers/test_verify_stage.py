@@ -32,7 +32,7 @@ class Given:
     """Settings of a deployment: the defaults but for these groups."""
 
     def __init__(self, *groups: Any) -> None:
-        self.groups = {type(each): each for each in groups}
+        self.groups = {type(group): group for group in groups}
 
     def of(self, kind: type[Any]) -> Any:
         return self.groups.get(kind) or kind.from_env({})
@@ -104,7 +104,7 @@ def test_the_receipt_lists_the_provider_that_read_the_texts() -> None:
     assert outcome.context["seen_by"] == ["openai"]
     said = verification(outcome.context)
     assert said is not None
-    assert (said.model, said.provider, [isinstance(each, Verdict) for each in said.verdicts]) == (
+    assert (said.model, said.provider, [isinstance(verdict, Verdict) for verdict in said.verdicts]) == (
         "judge",
         "openai",
         [True],
@@ -115,4 +115,4 @@ def test_no_call_begins_behind_the_time() -> None:
     judge = JudgeModel(lambda prompt, choices: (0.9, 0.0, 0.1, 0.0))
     found = in_time(ModelVerifier(judge), [PAIR] * 20, time.monotonic() - 1, 5.0)
     assert (len(found), judge.calls) == (20, [])
-    assert not any(getattr(each, "billed", True) for each in found)
+    assert not any(getattr(verdict, "billed", True) for verdict in found)

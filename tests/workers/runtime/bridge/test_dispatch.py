@@ -158,7 +158,7 @@ def test_batch_work_that_needs_no_model_waits_for_company_for_a_moment():
 
     class Asked:
         def claim(self, wanted, **_):
-            seen.update({(each.queue, each.lane): each.linger_ms for each in wanted})
+            seen.update({(item.queue, item.lane): item.linger_ms for item in wanted})
             return Claimed()
 
     dispatch(Asked(), Tasks(), linger_ms=300).once()

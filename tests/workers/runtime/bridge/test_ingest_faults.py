@@ -72,7 +72,7 @@ def only_trouble(ledger, kafka):
     """Why the first partition of jobs is not read, while nothing else is wrong: on a busy machine other partitions take
     half a second, too, for a moment.
     """
-    found = {each.subject: each.reason for each in ledger.open_incidents()}
+    found = {incident.subject: incident.reason for incident in ledger.open_incidents()}
     return found.get(f"ingest {kafka.topic(Topic.GENERATION)}-0", "") if len(found) == 1 else ""
 
 

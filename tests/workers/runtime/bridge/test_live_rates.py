@@ -68,14 +68,14 @@ def test_they_are_those_that_quality_shows(ledger: Ledger):
     signs: list[int] = []
     assert duty(ledger).once(lambda: signs.append(len(ledger.of(PassRates).tenants()))) == 2
     assert signs == [1, 2]
-    found = ledger.of(PassRates).all()
-    assert [(row.tenant, row.criterion, row.version) for row in found] == [
+    rows = ledger.of(PassRates).all()
+    assert [(row.tenant, row.criterion, row.version) for row in rows] == [
         ("mill", "right", "v1"),
         ("shop", "right", "v1"),
     ]
     ((_, of),) = by_subject(*ledger.of(Labels).with_verdicts("shop")).items()
     mean = assess(of, 0).mean
-    for row in found:
+    for row in rows:
         assert (row.value, row.low, row.high) == pytest.approx((mean.value, mean.interval.low, mean.interval.high))
         assert (row.labels, row.verdicts, row.level) == (JOBS_OF_EACH // 3, JOBS_OF_EACH, 0.95)
         assert row.low <= row.value <= row.high < 0.75  # the judge's own mean
@@ -103,9 +103,9 @@ def test_what_nobody_labels_any_more_has_none(ledger: Ledger):
 def test_only_so_many_jobs_are_read(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(live_rates, "MOST_JOBS", 10)
     duty(ledger).once()
-    found = ledger.of(PassRates).all()
-    assert [(row.tenant, row.verdicts) for row in found] == [("mill", 10), ("shop", 10)]
-    assert {row.labels for row in found} == {3}  # of the jobs that were read
+    rows = ledger.of(PassRates).all()
+    assert [(row.tenant, row.verdicts) for row in rows] == [("mill", 10), ("shop", 10)]
+    assert {row.labels for row in rows} == {3}  # of the jobs that were read
 
 
 def test_the_figures_of_one_tenant_are_not_another_s_trouble(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):

@@ -27,7 +27,7 @@ class Asked(list[list[tuple[str, str]]]):
 
     def __call__(self, named: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
         self.append(list(named))
-        return [each for each in named if each != self.there]
+        return [row for row in named if row != self.there]
 
 
 def of_bases(unknown) -> RecordAdmission:
@@ -84,7 +84,7 @@ def test_a_look_asks_once_for_all_that_its_records_name():
     found = of_bases(asked).admit_all(
         [*records, record(value=b""), record(cancel("6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"))]
     )
-    assert [type(each) for each in found] == [NewJob, Burial, NewJob, Burial, NewJob, Burial, Cancellation]
+    assert [type(item) for item in found] == [NewJob, Burial, NewJob, Burial, NewJob, Burial, Cancellation]
     assert asked == [[("default", "cats"), ("default", "dogs"), ("default", "mill")]]
 
 

@@ -291,7 +291,7 @@ def spoilt_records(count):
         record(evaluation(criteria=(Contains(text="a"), rubric), context="c")),
         record(cancel("6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11", reason="late")),
     ]
-    near = [list(neighbours(json.loads(each.value))) for each in sent]
+    near = [list(neighbours(json.loads(item.value))) for item in sent]
     chance = random.Random(20)
     for offset in range(count):
         number = chance.randrange(len(sent))

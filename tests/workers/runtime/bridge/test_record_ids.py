@@ -88,9 +88,9 @@ def test_names_of_any_size_can_be_kept(size):
     name = "€".encode() * size
     headers = tuple((header, name) for header in ("ce_id", "ce_subject", "ce_correlationid", "ce_traceparent"))
     told = letter(accept(record(headers=headers, key=name), RULES))
-    for found in (told.key, told.ce_id, told.ce_subject, told.correlationid, told.traceparent):
-        assert found == "€" * len(found)
-        assert 0 < len(found.encode()) <= 1024
+    for text in (told.key, told.ce_id, told.ce_subject, told.correlationid, told.traceparent):
+        assert text == "€" * len(text)
+        assert 0 < len(text.encode()) <= 1024
 
 
 @pytest.mark.parametrize("character", ["\n", "\x1b", "\x85", "\x00"])

@@ -40,7 +40,7 @@ class Slow(AdmissionCheck):
 def decided(slow: Slow, part: str, *sent: Record, seconds: float = 8.0) -> list[bool]:
     rules = replace(RULES, resolver=slow) if part == "rendered" else replace(RULES, checks=[slow])
     admission = RecordAdmission(rules, NOW)
-    return [each is not None for each in admission.admit_all(sent, RoundBudget(seconds, lambda: slow.now))]
+    return [item is not None for item in admission.admit_all(sent, RoundBudget(seconds, lambda: slow.now))]
 
 
 def of(tenant: str, partition: int = 0, **fields: Any) -> Record:

@@ -27,7 +27,7 @@ def test_marks_are_few_and_go_far_back(step):
         assert len(fingerprints) <= 16
         assert list(fingerprints) == sorted(fingerprints)
     for lost in (1, 3, 50, 1_000):
-        nearest = max(each.offset for each in fingerprints if each.offset <= newest - lost * step)
+        nearest = max(item.offset for item in fingerprints if item.offset <= newest - lost * step)
         assert newest - nearest <= 4 * lost * step + step
 
 
@@ -47,13 +47,13 @@ def fingerprints_of(kafka, partition):
         consumer.seek(partition, 0)
         found = []
         eventually(lambda: found.extend(consumer.poll(500).get(partition, ())) or len(found) == 6)
-    return tuple(fingerprint_of(each) for each in found)
+    return tuple(fingerprint_of(item) for item in found)
 
 
 def test_a_log_is_read_again_from_the_newest_record_that_is_the_same(kafka, partition):
     fingerprints = fingerprints_of(kafka, partition)
-    others = tuple(each._replace(digest="ab") for each in fingerprints)
-    assert len({each.digest for each in fingerprints}) == 6
+    others = tuple(item._replace(digest="ab") for item in fingerprints)
+    assert len({item.digest for item in fingerprints}) == 6
     cases = [
         (Position(6, fingerprints), None),
         (Position(1), None),

@@ -29,8 +29,8 @@ def test_the_system_gives_none_of_them_to_a_client():
 def test_processes_that_start_together_find_different_ports():
     code = "from headrace_workers.runtime.embedded.free_ports import free_ports; print(*free_ports(3))"
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    found = [port for process in started for port in process.communicate()[0].split()]
-    assert len(set(found)) == 12
+    ports = [port for process in started for port in process.communicate()[0].split()]
+    assert len(set(ports)) == 12
 
 
 def test_two_that_want_the_same_port_do_not_both_get_it():
@@ -44,5 +44,5 @@ def test_two_that_want_the_same_port_do_not_both_get_it():
 
 def test_a_port_at_which_somebody_listens_is_not_given():
     (port,) = free_ports.free_ports(1)
-    with socket.create_server((free_ports.LOOPBACK, port)), free_ports.held(port) as found:
-        assert found != port
+    with socket.create_server((free_ports.LOOPBACK, port)), free_ports.held(port) as number:
+        assert number != port

@@ -172,8 +172,8 @@ def test_other_deployments_and_other_processes_are_told_apart(settings):
         eventually(lambda: f"bridge {running[0].pid}: " in (trouble(settings) or ""))
         eventually(lambda: trouble(other) is None)
     finally:
-        for each in running:
-            each.kill()
+        for item in running:
+            item.kill()
 
 
 def test_a_secret_in_an_address_is_not_in_the_files_name(settings):

@@ -37,10 +37,10 @@ def run_together(ledger, monkeypatch, claims, complete, **options):
         assert writing.wait(_SECONDS)
         others = [pool.submit(worker.run, claim) for claim in claims[1:]]
         while len(worker._completions._waiting) < len(others):
-            assert not any(each.done() for each in others)
+            assert not any(future.done() for future in others)
         others_wait.set()
-        for each in (first, *others):
-            each.result(_SECONDS)
+        for future in (first, *others):
+            future.result(_SECONDS)
     return sizes
 
 
@@ -70,7 +70,7 @@ def test_a_run_that_cannot_be_written_fails_alone(ledger, monkeypatch, begun):
     complete = ledger.complete_together
 
     def refusing(runs, room):
-        if any(each.claim_id == claims[1] for each in runs):
+        if any(run.claim_id == claims[1] for run in runs):
             raise LedgerRefused("broken")
         return complete(runs, room)
 

@@ -71,11 +71,11 @@ def test_one_worker_holds_64_calls_open_in_groups_of_one(
         assert len(provider.heard) == CALLS
     rows = ledger.read(select(OUTBOX.c.value, OUTBOX.c.topic))
     events = [json.loads(row.value) for row in rows if row.topic == "outputs"]
-    assert {stage["group_size"] for each in events for stage in each["stages"]} == {1}
-    outputs = [each["answer"] for each in events]
-    assert sorted(each["text"] for each in outputs) == sorted(f"job {n}" for n in range(CALLS))
-    assert {each["provider"] for each in outputs} == {"own"}
-    assert {each["returned_model"] for each in outputs} == {"teacher-2026-11-01"}
+    assert {stage["group_size"] for event in events for stage in event["stages"]} == {1}
+    outputs = [event["answer"] for event in events]
+    assert sorted(output["text"] for output in outputs) == sorted(f"job {n}" for n in range(CALLS))
+    assert {output["provider"] for output in outputs} == {"own"}
+    assert {output["returned_model"] for output in outputs} == {"teacher-2026-11-01"}
 
 
 def test_a_busy_provider_costs_no_attempt_and_is_asked_no_more(
@@ -181,7 +181,7 @@ def test_a_worker_that_is_killed_with_open_calls_loses_none(
         take_in(ledger, jobs, rules_of(tmp_path))
         sender = sender_of(ledger, tasks, tmp_path)
         with worker(tmp_path, redis_server, "generate", model=None) as running:
-            eventually(lambda: (sender.once(), sum(len(each.heard) for each in (one, two, three)) == 64)[1], 200)
+            eventually(lambda: (sender.once(), sum(len(item.heard) for item in (one, two, three)) == 64)[1], 200)
             running.kill()
         held.set()
 

@@ -50,7 +50,7 @@ def run(ledger, jobs, step=end_all, tasks=None, notifier=None, units=None):
 
 def deliveries(ledger):
     """What is told: of which job, and what."""
-    return sorted((each.subject, each.type) for each in ledger.of(Webhooks).deliveries(Range(), 100))
+    return sorted((delivery.subject, delivery.type) for delivery in ledger.of(Webhooks).deliveries(Range(), 100))
 
 
 def ends(ledger, known):
@@ -117,7 +117,7 @@ def test_that_nobody_listens_is_believed_for_a_while(ledger, believed, asked):
     event.listen(ledger.engine, "before_cursor_execute", lambda *arguments: seen.append(arguments[2]))
     for record in records:
         assert telling.units([record], now) == []
-    assert sum(each.startswith("SELECT") for each in seen) == asked
+    assert sum(item.startswith("SELECT") for item in seen) == asked
 
 
 def test_whom_nobody_of_listens_to_is_asked_about_each_time(ledger):

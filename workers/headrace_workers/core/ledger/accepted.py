@@ -84,8 +84,8 @@ def confirm(where: Connection | SingleStatements, requests: Sequence[AdmissionRe
         for _, request in sorted(unique.items())
     ]
     inserted = many(dialect, rows)
-    for each in [inserted] if dialect == "postgresql" else inserted:
-        rows_of(where, _published(dialect), each | {"age": age})
+    for item in [inserted] if dialect == "postgresql" else inserted:
+        rows_of(where, _published(dialect), item | {"age": age})
 
 
 def withdraw(connection: Connection, job_ids: Sequence[str]) -> None:

@@ -71,10 +71,10 @@ class AskedModel:
 def note(connection: Connection, asked: Sequence[AskedModel]) -> None:
     """Write the calls that were lost with these steps, whose jobs the caller has locked."""
     rows = []
-    for each in asked:
-        charge = lost(each.call)
+    for model in asked:
+        charge = lost(model.call)
         rows.append(
-            LostCall(each.job_id, each.claim_id, charge.model, charge.currency, charge.amount, None, None)._asdict()
+            LostCall(model.job_id, model.claim_id, charge.model, charge.currency, charge.amount, None, None)._asdict()
         )
     append(connection, LOST_CALLS, rows)
 
@@ -263,10 +263,10 @@ def _with_known(told: dict[str, Any], calls: Sequence[LostCall]) -> dict[str, An
     for call in calls:
         bound, less = call.bound or 0, (call.bound or 0) - (call.amount or 0)
         cost = told["cost"]
-        models = [each for each in cost["models"] if each["model"] == call.model]  # those of a long chain may be cut
-        for each in (cost, *models):
-            each["amount"] -= less
-            each["bound"] -= bound
+        models = [model for model in cost["models"] if model["model"] == call.model]  # those of a long chain may be cut
+        for model in (cost, *models):
+            model["amount"] -= less
+            model["bound"] -= bound
     return told
 
 
@@ -304,11 +304,11 @@ def learn(connection: Connection, claim_id: int, paid: Mapping[str, int]) -> lis
     """Replace the bounds of the calls that were lost with this claim, one a job, by what they cost; return them. Jobs
     whose calls were not lost, or whose costs are known, are passed over.
     """
-    found = {call.job_id for call in _lost(connection, claim_id, sorted(paid))}
-    if not found:
+    job_ids = {call.job_id for call in _lost(connection, claim_id, sorted(paid))}
+    if not job_ids:
         return []
     columns = (JOBS.c.id, JOBS.c.tenant, JOBS.c.ended_at, JOBS.c.application)
-    query = select(*columns).where(among(connection, JOBS.c.id, sorted(found))).order_by(JOBS.c.id)
+    query = select(*columns).where(among(connection, JOBS.c.id, sorted(job_ids))).order_by(JOBS.c.id)
     jobs = {row.id: row for row in connection.execute(query.with_for_update())}
     calls = _lost(connection, claim_id, sorted(jobs))  # now nobody else ends these jobs, or learns of them
     until = lock_time(connection) if any(call.told_at is not None for call in calls) else 0
@@ -340,8 +340,8 @@ def _lost(connection: Connection, claim_id: int, job_ids: Sequence[str]) -> list
 
 
 def _write(connection: Connection, known: Sequence[KnownCost]) -> None:
-    over = [{"job": each.job_id, "claim": each.claim_id} for each in known if each.is_counted]
-    open_ = [{"job": each.job_id, "claim": each.claim_id, "cost": each.amount} for each in known if not each.is_counted]
+    over = [{"job": cost.job_id, "claim": cost.claim_id} for cost in known if cost.is_counted]
+    open_ = [{"job": cost.job_id, "claim": cost.claim_id, "cost": cost.amount} for cost in known if not cost.is_counted]
     if over:
         connection.execute(_GONE, over)
     if open_:

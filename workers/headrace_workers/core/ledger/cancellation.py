@@ -70,7 +70,10 @@ def cancel(
     costs = _cancel_steps(connection, list(granted), now, lost)
     # Only now, when nobody can say anything about these jobs any more: records are published in the order in which
     # they were written, whichever transaction ends first.
-    records = [(job_id, _record(each, jobs[job_id], now, costs.get(job_id))) for job_id, each in granted.items()]
+    records = [
+        (job_id, _record(cancellation, jobs[job_id], now, costs.get(job_id)))
+        for job_id, cancellation in granted.items()
+    ]
     finish(connection, "cancelled", records, now, assume_active(granted, lost))
     return outcomes
 

@@ -115,7 +115,7 @@ def note(connection: Connection, ids: Sequence[int], kind: str) -> None:
     if ids:
         tell(connection)
         statement = CHANGES.insert().values(xact=this_transaction(), kind=kind, at=now_ms())
-        connection.execute(statement, [{"subject": each} for each in ids])
+        connection.execute(statement, [{"subject": number} for number in ids])
 
 
 def follow(

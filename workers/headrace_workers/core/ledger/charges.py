@@ -276,7 +276,7 @@ class Bill(NamedTuple):
     @property
     def cost(self) -> Cost:
         """Return the cost of all calls, for a receipt."""
-        return _cost(tuple(each for each in self.models.items() if each[1].calls))
+        return _cost(tuple(model for model in self.models.items() if model[1].calls))
 
 
 @lru_cache(maxsize=256)  # the jobs of a group mostly cost the same

@@ -265,13 +265,13 @@ def complete_together(
     connection: Connection, runs: Sequence[RunOver], room: QueueRoom | None = None
 ) -> CompletedTogether:
     """Write the results of several claims, as if each were completed alone; no job is in two of them."""
-    heads = _end(connection, [each.claim_id for each in runs])
+    heads = _end(connection, [run_over.claim_id for run_over in runs])
     if not heads:
         return CompletedTogether({}, ())
-    runs = [each for each in runs if each.claim_id in heads]
+    runs = [run_over for run_over in runs if run_over.claim_id in heads]
     now = next(iter(heads.values())).now
-    claim_of = {item.job_id: each.claim_id for each in runs for item in each.settled}
-    settled = answered = [item for each in runs for item in each.settled]
+    claim_of = {item.job_id: run_over.claim_id for run_over in runs for item in run_over.settled}
+    settled = answered = [item for run_over in runs for item in run_over.settled]
     active = lock_active(connection, [item.job_id for item in settled if item.ends or item.burial or item.call])
     settled = [item for item in settled if item.job_id in active or not item.ends]
     again = [item.job_id for item in settled if item.call and item.job_id in active and not item.following]
@@ -284,7 +284,7 @@ def complete_together(
     wake_waiters_of_held(connection, _held(done.values(), settled))
     burials = [item.burial for item in settled if item.burial and item.job_id in active] + list(over.values())
     dead = _bury(connection, list(heads), burials, done.keys() | over.keys(), now)
-    if len(done.keys() | (dead - over.keys())) + later < sum(each.size for each in heads.values()):
+    if len(done.keys() | (dead - over.keys())) + later < sum(head.size for head in heads.values()):
         _cancel(connection, list(heads), now)  # the jobs of the rest were cancelled meanwhile
     _learn(connection, runs, heads)
     do_last(connection)
@@ -499,10 +499,10 @@ def _cancel(connection: Connection, claim_ids: Sequence[int], now: int) -> None:
 
 def _learn(connection: Connection, runs: Sequence[RunOver], heads: Mapping[int, _Head]) -> None:
     """Learn from full and from slow groups how many tokens fit a quantum."""
-    for each in sorted(runs, key=lambda run: heads[run.claim_id].group_key):  # they lock in this order
-        head = heads[each.claim_id]
-        if head.full or each.ran_ms > each.quantum_ms:
-            tokens = next_budget(head.tokens, each.ran_ms / 1000, each.quantum_ms / 1000)
+    for run_over in sorted(runs, key=lambda run: heads[run.claim_id].group_key):  # they lock in this order
+        head = heads[run_over.claim_id]
+        if head.full or run_over.ran_ms > run_over.quantum_ms:
+            tokens = next_budget(head.tokens, run_over.ran_ms / 1000, run_over.quantum_ms / 1000)
             lesson = {"tokens": tokens, "learnt_at": head.now}
             statement = insert(connection, BUDGETS).values(group_key=head.group_key, **lesson)
             connection.execute(statement.on_conflict_do_update(index_elements=["group_key"], set_=lesson))

@@ -116,7 +116,7 @@ def overview(connection: Connection) -> Overview:
         oldest_ms=now - oldest if oldest else 0,
         ended_last_minute=recent,
         queues=_queues(connection),
-        held=sum(each.held for each in held),
+        held=sum(count.held for count in held),
         held_by=held,
         set_aside=set_aside_records(connection),
         incidents=all_incidents(connection),

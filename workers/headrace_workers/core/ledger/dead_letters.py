@@ -209,8 +209,8 @@ def bury(
     known = {letter_id for (letter_id,) in there}
     append(connection, DEAD_LETTERS, [row for row in kept if row["id"] not in known])
     steps: dict[tuple[str, str], list[str | None]] = {}
-    for each in due:
-        steps.setdefault((each.stage, _clean(each.reason)), []).append(each.job_id)
+    for burial in due:
+        steps.setdefault((burial.stage, _clean(burial.reason)), []).append(burial.job_id)
     for (stage, reason), jobs in steps.items():
         which = {"jobs": jobs, "at": stage, "why": reason, "ended": now}
         run(connection, _dead_steps(connection.dialect.name), which)

@@ -85,7 +85,7 @@ def advance(connection: Connection, turns: Mapping[Class, int]) -> None:
     """Move the clocks of these classes forward; never back."""
     if not turns:
         return
-    rows = [{**each._asdict(), "tenant": CLOCK, "flow": 0, "turn": turn} for each, turn in sorted(turns.items())]
+    rows = [{**row._asdict(), "tenant": CLOCK, "flow": 0, "turn": turn} for row, turn in sorted(turns.items())]
     _run(connection, _forward(connection.dialect.name), rows)
 
 
@@ -103,13 +103,13 @@ def forget(connection: Connection) -> bool:
     )
     overtaken = TURNS.c.turn <= literal_column(_CLOCK_OF.format("turns"), BigInteger)
     old = (TURNS.c.tenant != CLOCK) & (overtaken | ~waits.correlate(TURNS).exists())
-    found = connection.execute(select(*_KEY).where(old).limit(_AT_ONCE).with_for_update(skip_locked=True)).all()
+    rows = connection.execute(select(*_KEY).where(old).limit(_AT_ONCE).with_for_update(skip_locked=True)).all()
     mine = and_(*(column == bindparam(f"of_{column.name}") for column in _KEY))
-    if found:
+    if rows:
         connection.execute(
-            delete(TURNS).where(mine), [{f"of_{name}": each for name, each in row._mapping.items()} for row in found]
+            delete(TURNS).where(mine), [{f"of_{name}": item for name, item in row._mapping.items()} for row in rows]
         )
-    return len(found) == _AT_ONCE
+    return len(rows) == _AT_ONCE
 
 
 def _run(connection: Connection, statement: Any, rows: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
@@ -117,7 +117,7 @@ def _run(connection: Connection, statement: Any, rows: Sequence[Mapping[str, Any
     dialect = connection.dialect.name
     if dialect == "postgresql":
         return run(connection, statement, many(dialect, rows))
-    return [each for row in rows for each in run(connection, statement, row)]
+    return [pair for row in rows for pair in run(connection, statement, row)]
 
 
 def _flow_of(step: NewStep) -> _Flow:

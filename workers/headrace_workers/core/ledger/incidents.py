@@ -117,12 +117,12 @@ def killed_again_and_again(connection: Connection) -> list[Incident]:
         .having(killed >= _KILLS, func.count().filter(STARTS.c.killed_at.is_(None)) > 0)
         .order_by(STARTS.c.what, STARTS.c.host)
     )
-    found = []
+    incidents = []
     for row in rows:
         over = now - row.last > max(_STEADY_MS, (row.last - row.first) / (row.killed - 1))
         reason = _reason(row.what, row.killed, (now - row.last) // 60_000 if over else None)
-        found.append(Incident(row.host, f"headrace {row.what}", reason, row.first, is_over=over))
-    return found
+        incidents.append(Incident(row.host, f"headrace {row.what}", reason, row.first, is_over=over))
+    return incidents
 
 
 def memory_variable(what: str) -> str | None:

@@ -336,7 +336,7 @@ def consume(
     deadline. A record under the id of another job, or about another tenant's job, gets a dead letter. Reservations of
     gateways for records that do not become jobs are given back.
     """
-    tenants = {each.tenant for each in refused if each.tenant is not None}
+    tenants = {burial.tenant for burial in refused if burial.tenant is not None}
     taken, outcomes = _take_in(connection, jobs, cancellations, room, tenants)
     letters = news(connection, refused) + conflicts(connection, taken.known)
     letters += [dead_letters.over_quota(job.record, job.id, job.tenant, why) for job, why in taken.over]
@@ -367,14 +367,14 @@ def _take_in(
     """
     if not cancellations:
         return ingest(connection, jobs, room, tenants), ()
-    leases.hold(connection, [each.job_id for each in cancellations])
+    leases.hold(connection, [item.job_id for item in cancellations])
     written = write(connection, jobs, cancellation.unknown_rows(cancellations))
     outcomes = cancellation.cancel(connection, cancellations, written.ahead)
     cancelled = {
-        each.job_id
-        for each, outcome in zip(cancellations, outcomes, strict=True)
+        item.job_id
+        for item, outcome in zip(cancellations, outcomes, strict=True)
         if outcome in ("cancelled", "cancelled_ahead")
     }
-    everybody = {job.tenant for job in jobs} | {each.tenant for each in cancellations} | set(tenants)
+    everybody = {job.tenant for job in jobs} | {item.tenant for item in cancellations} | set(tenants)
     hold_tenants(connection, everybody)
     return begin(connection, jobs, written, room, cancelled, tenants), outcomes

@@ -175,7 +175,7 @@ def _active(dialect: str) -> Select[Any]:
             (JOBS.c.kind == SILENT).label("silent"),
             JOBS.c.tenant,
             accounting.is_untold(JOBS.c.id).label("has_lost_calls"),
-            *(each.concerns().label(f"concerns_{n}") for n, each in enumerate(_concerning()) if each.concerns),
+            *(item.concerns().label(f"concerns_{n}") for n, item in enumerate(_concerning()) if item.concerns),
         )
         .where(one_of(dialect, JOBS.c.id, jobs), JOBS.c.state == "active")
         .order_by(JOBS.c.id)

@@ -78,7 +78,7 @@ def named(connection: Connection, name: str, tenant: str | None, limit: int) -> 
     searches `default` and the tenants that have had work lately.
     """
     tenants = [tenant] if tenant is not None else _tenants(connection)
-    derived = [derive_job_id(each, name) for each in tenants]
+    derived = [derive_job_id(text, name) for text in tenants]
     whose = [] if tenant is None else [JOBS.c.tenant == tenant]
     found: dict[str, int] = {}
     for which in (among(connection, JOBS.c.id, derived), JOBS.c.correlationid == name, JOBS.c.ce_id == name):
@@ -182,7 +182,7 @@ def look(
     """
     dialect, wanted = connection.dialect.name, frozenset(whole)
     stand = _with_steps(connection, _jobs(dialect, over=True), [job_id for job_id in known if job_id in wanted])
-    ended = {job_id: each.row.end for job_id, each in stand.items() if each.row and each.row.end}
+    ended = {job_id: standing.row.end for job_id, standing in stand.items() if standing.row and standing.row.end}
     if rest := [job_id for job_id in known if job_id not in wanted]:
         rows = run(connection, _ended(dialect), {"wanted": rest})
         ended |= {job_id: (event_type, bytes(value)) for job_id, event_type, value in rows}
@@ -199,9 +199,9 @@ def look(
 
 def standings(connection: Connection, job_ids: Sequence[str]) -> dict[str, Standing]:
     """Return the state of each known job; unknown jobs are left out."""
-    found = _with_steps(connection, _jobs(connection.dialect.name, over=False), job_ids)
-    rest = [job_id for job_id in job_ids if job_id not in found]
-    return found | _not_taken_in(connection, rest) if rest else found
+    steps = _with_steps(connection, _jobs(connection.dialect.name, over=False), job_ids)
+    rest = [job_id for job_id in job_ids if job_id not in steps]
+    return steps | _not_taken_in(connection, rest) if rest else steps
 
 
 def _with_steps(connection: Connection, jobs: Any, job_ids: Sequence[str]) -> dict[str, Standing]:

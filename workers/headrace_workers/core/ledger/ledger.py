@@ -197,9 +197,9 @@ class ForBridges(Engines):
             unserved_steps.take_back(tx, queue)
         with writing(self._engine) as tx:
             found = [where(row) for row in unserved_steps.ready(tx, stage, queue, reason)]
-            moves = [each for each in found if isinstance(each, unserved_steps.Move)]
+            moves = [item for item in found if isinstance(item, unserved_steps.Move)]
             unserved_steps.move(tx, stage, moves)
-            unserved_steps.stay(tx, stage, [each for each in found if isinstance(each, unserved_steps.Stay)], reason)
+            unserved_steps.stay(tx, stage, [item for item in found if isinstance(item, unserved_steps.Stay)], reason)
         return len(moves)
 
 

@@ -66,7 +66,7 @@ def look(connection: Connection, state: State, workers: Workers | None = None) -
         *_delayed(connection, queues),
         *_workers(queues),
         _held(connection),
-        *(counter(each.name, each.meaning, each.labels, sums[each.name]) for each in all_end_counters()),
+        *(counter(family.name, family.meaning, family.labels, sums[family.name]) for family in all_end_counters()),
         *_outbox(connection, now),
         gauge("headrace_dead_letters", "Dead letters that nobody has replayed.", (),
               [[counts.unreplayed_dead_letters(connection)]]),

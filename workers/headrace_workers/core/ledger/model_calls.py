@@ -58,7 +58,7 @@ def refused(connection: Connection, calls: Mapping[str, WantedCall], active: Map
     at once, so that their ends lock nothing more. Lock order: after the steps, since quotas are.
     """
     reasons: dict[str, str] = {}
-    lost = accounting.spent(connection, [each for each in calls if each in active and active[each].has_lost_calls])
+    lost = accounting.spent(connection, [call for call in calls if call in active and active[call].has_lost_calls])
     calls = {job_id: replace(call, spent=call.spent + lost.get(job_id, 0)) for job_id, call in calls.items()}
     everybody = concerned(active, list(active))
     for feature, job_ids in concerned(active, [job_id for job_id in calls if job_id in active]).items():

@@ -78,10 +78,10 @@ def replay(connection: Connection, wanted: DeadFilter, limit: int = 1_000, max_b
     query = _select(wanted, *_FACTS)
     if wanted.id is None:  # cut letters would stand before the others for ever
         query = query.where(DEAD_LETTERS.c.truncated.is_(False))
-    found = connection.execute(query.limit(limit)).all()
-    whole = _within([row for row in found if not row.truncated], max_bytes)
-    cut = sum(row.truncated for row in found)
-    if wanted.id is None and len(whole) == len(found) < limit:
+    rows = connection.execute(query.limit(limit)).all()
+    whole = _within([row for row in rows if not row.truncated], max_bytes)
+    cut = sum(row.truncated for row in rows)
+    if wanted.id is None and len(whole) == len(rows) < limit:
         lost = _select(wanted, func.count()).order_by(None).where(DEAD_LETTERS.c.truncated.is_(True))
         cut = connection.execute(lost).scalar_one()
     return _put_back(connection, whole, again=wanted.replayed), cut

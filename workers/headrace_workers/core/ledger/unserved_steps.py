@@ -74,18 +74,18 @@ def ready(connection: Connection, stage: str, queue: str, reason: str) -> list[A
 def move(connection: Connection, stage: str, moves: Sequence[Move]) -> None:
     """Let these steps of a stage, which the caller has locked, wait elsewhere, and in turn there."""
     turns = _turns(connection, stage, moves)
-    for each in moves:
+    for item in moves:
         connection.execute(
             update(STEPS)
-            .where(STEPS.c.job_id == each.job_id, STEPS.c.stage == stage, STEPS.c.ordinal == each.ordinal)
+            .where(STEPS.c.job_id == item.job_id, STEPS.c.stage == stage, STEPS.c.ordinal == item.ordinal)
             .values(
-                stage=each.stage,
-                queue=each.queue,
-                group_key=each.group_key,
-                context=each.context,
-                prefix=each.prefix,
+                stage=item.stage,
+                queue=item.queue,
+                group_key=item.group_key,
+                context=item.context,
+                prefix=item.prefix,
                 ready_at=now_ms(),
-                turn=turns[each.job_id, each.ordinal],
+                turn=turns[item.job_id, item.ordinal],
             )
         )
 
@@ -94,11 +94,11 @@ def _turns(connection: Connection, stage: str, moves: Sequence[Move]) -> dict[tu
     """Return the turns of these steps where they are to wait."""
     if not moves:
         return {}
-    there = {(each.job_id, each.ordinal): each for each in moves}
+    there = {(item.job_id, item.ordinal): item for item in moves}
     query = (
         select(*(STEPS.c[name] for name in _PLACE), JOBS.c.tenant, func.coalesce(JOBS.c.batch, 0).label("flow"))
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
-        .where(among(connection, STEPS.c.job_id, [each.job_id for each in moves]), STEPS.c.stage == stage, IS_READY)
+        .where(among(connection, STEPS.c.job_id, [item.job_id for item in moves]), STEPS.c.stage == stage, IS_READY)
         .order_by(STEPS.c.turn)
     )
     steps = []
@@ -110,9 +110,9 @@ def _turns(connection: Connection, stage: str, moves: Sequence[Move]) -> dict[tu
 
 def stay(connection: Connection, stage: str, stays: Sequence[Stay], reason: str) -> None:
     """Note in these steps of a stage, which the caller has locked, what they wait for."""
-    for each in stays:
+    for item in stays:
         connection.execute(
             update(STEPS)
-            .where(STEPS.c.job_id == each.job_id, STEPS.c.stage == stage, STEPS.c.ordinal == each.ordinal)
+            .where(STEPS.c.job_id == item.job_id, STEPS.c.stage == stage, STEPS.c.ordinal == item.ordinal)
             .values(reason=reason)
         )

@@ -52,7 +52,7 @@ def pin(links: Iterable[Link]) -> dict[str, Any]:
 
 def links_in(context: Mapping[str, Any]) -> tuple[Link, ...]:
     """Return the chain that a context pins; nothing for a job that names one model."""
-    return tuple(Link(**each) for each in context.get(CHAIN, ()))
+    return tuple(Link(**item) for item in context.get(CHAIN, ()))
 
 
 def with_chain(job: Job, context: Mapping[str, Any]) -> Job:
@@ -88,25 +88,28 @@ def tokens_with(model: str, instead_of: str, tokens: int, context: Mapping[str, 
     """Return what an answer costs with this model, where it costs `tokens` with another one of the chain."""
     if not context:
         return tokens
-    counted = {each.model: each.tokens for each in links_in(context)}
+    counted = {link.model: link.tokens for link in links_in(context)}
     there, here = counted.get(model), counted.get(instead_of)
     return tokens if there is None or here is None else max(1, tokens + there - here)
 
 
 def tried_in(context: Mapping[str, Any], besides: str | None = None) -> tuple[Attempt, ...]:
     """Return the attempts that failed so far, without those of the model `besides`."""
-    return tuple(Attempt.model_validate(each) for each in context.get(TRIED, ()) if each["model"] != besides)
+    return tuple(Attempt.model_validate(item) for item in context.get(TRIED, ()) if item["model"] != besides)
 
 
 def with_attempt(context: Mapping[str, Any], attempt: Attempt) -> dict[str, Any]:
     """Return the context that adds a failed attempt. The oldest are forgotten beyond what a receipt lists."""
-    found = (*tried_in(context), attempt)[-(MAX_ATTEMPTS - 1) :]
-    return {TRIED: [each.model_dump(mode="json", exclude_none=True) for each in found]}
+    attempts = (*tried_in(context), attempt)[-(MAX_ATTEMPTS - 1) :]
+    return {TRIED: [item.model_dump(mode="json", exclude_none=True) for item in attempts]}
 
 
 def in_words(attempts: Sequence[Attempt], links: Sequence[Link] = ()) -> str:
     """Return what was tried, for a person: `a (reroutable: it did not answer), b (…)`."""
-    words = [f"{each.model} ({each.category}: {each.reason})" if each.reason else each.model for each in attempts]
+    words = [
+        f"{attempt.model} ({attempt.category}: {attempt.reason})" if attempt.reason else attempt.model
+        for attempt in attempts
+    ]
     words += [f"{link.model} (skipped: {link.skipped})" for link in links if link.skipped]
     return ", ".join(words)[:MAX_SHORT_TEXT]
 

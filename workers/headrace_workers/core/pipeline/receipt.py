@@ -26,9 +26,9 @@ def all_that_saw(
     context: Mapping[str, Any], answer: Answer | Decisions | None, judge: JudgeVerdict | None
 ) -> tuple[str, ...]:
     """Return every provider that the text was sent to, for the receipt with this answer and this verdict."""
-    providers = [each.provider for each in tried_in(context)]
+    providers = [attempt.provider for attempt in tried_in(context)]
     if answer is not None:
-        providers += [answer.provider, *(each.provider for each in answer.attempts)]
+        providers += [answer.provider, *(attempt.provider for attempt in answer.attempts)]
     if judge is not None:
         providers += [score.provider for score in judge.scores]
     found = {**context, **seen_by(context, *providers)}.get(_SEEN, ())
@@ -73,7 +73,7 @@ def receipt(
 
 def review_reason(verdict: ModerationVerdict) -> str:
     """Return which findings of a verdict ask for a review, without the text."""
-    found = Counter(finding.category for finding in verdict.findings if finding.action == "review")
+    counter = Counter(finding.category for finding in verdict.findings if finding.action == "review")
     scores = {finding.category: finding.score for finding in sorted(verdict.findings, key=lambda f: f.score)}
-    listed = ", ".join(f"{name} ({number} x, {scores[name]:.2f} at most)" for name, number in sorted(found.items()))
+    listed = ", ".join(f"{name} ({number} x, {scores[name]:.2f} at most)" for name, number in sorted(counter.items()))
     return f"the moderation policy {verdict.policy} wants a person to review: {listed}"

@@ -111,9 +111,9 @@ class Pipeline:
 
     def avoiding(self, avoided: Callable[[str], Collection[str]]) -> "Pipeline":
         """Return the same pipeline, which leads around the models that `avoided` returns."""
-        found = copy(self)
-        found._avoided = avoided
-        return found
+        pipeline = copy(self)
+        pipeline._avoided = avoided
+        return pipeline
 
     def stage(self, name: str) -> Stage | None:
         """Return the stage of this name, None when this version knows none."""
@@ -250,8 +250,8 @@ class Pipeline:
         further = [each for stage in self._of_further_answers if (each := stage.further_answers(job)).answers]
         if not further:
             return once
-        objection = _AROUND + sum(each.tokens for each in further)
-        return once + sum(each.answers for each in further) * (once + job.sampling.max_tokens + objection)
+        objection = _AROUND + sum(answers.tokens for answers in further)
+        return once + sum(answers.answers for answers in further) * (once + job.sampling.max_tokens + objection)
 
     # -- queues and workers
 

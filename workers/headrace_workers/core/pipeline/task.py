@@ -92,7 +92,7 @@ def estimate_tokens(job: Job) -> int:
     match job:
         case GenerationJob():
             turns = [message.content for message in job.messages] or [job.prompt or ""]
-            shapes = [each.model_dump_json() for each in (job.output, *job.tools) if each is not None]
+            shapes = [tool.model_dump_json() for tool in (job.output, *job.tools) if tool is not None]
             return sum(map(pieces, (*turns, *shapes))) + job.sampling.max_tokens
         case EvaluationJob():
             return pieces(job.input) + pieces(job.output) + 1

@@ -183,8 +183,8 @@ def _sqlite(url: URL, durable: bool) -> Engine:
         # SQLite would answer them with disk I/O errors (https://sqlite.org/howtocorrupt.html, 2.2).
         with suppress(OSError):  # it is there; of anything else SQLite says better what is wrong
             os.close(opened_privately(file, os.O_RDWR | os.O_CREAT | os.O_EXCL))
-        for each in (file, f"{file}-wal", f"{file}-shm"):
-            close_file(Path(each))
+        for text in (file, f"{file}-wal", f"{file}-shm"):
+            close_file(Path(text))
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:

@@ -46,8 +46,8 @@ def by_bytes(
     key = tuple_(*keys)
     if after is not None:
         query = query.where(key < tuple(after) if newest else key > tuple(after))
-    ordered = query.order_by(*(each.desc() if newest else each for each in keys))
-    size: Any = sum((func.coalesce(_bytes_of(connection, each), 0) for each in large), start=literal(0))
+    ordered = query.order_by(*(item.desc() if newest else item for item in keys))
+    size: Any = sum((func.coalesce(_bytes_of(connection, item), 0) for item in large), start=literal(0))
     sizes = connection.execute(ordered.with_only_columns(size).limit(limit + 1)).scalars().all()
     fits = _fitting(sizes[:limit])
     return Part(list(connection.execute(ordered.limit(fits))), len(sizes) > fits)
@@ -80,7 +80,7 @@ def by_pages(
     one.
     """
     key = tuple_(*keys)
-    ordered = query.order_by(*(each.desc() if newest else each for each in keys))
+    ordered = query.order_by(*(item.desc() if newest else item for item in keys))
     last: tuple[Any, ...] | None = None
     left = limit
     while left is None or left > 0:
@@ -90,7 +90,7 @@ def by_pages(
         yield from rows
         if len(rows) < size:
             return
-        last = tuple(getattr(rows[-1], each.key) for each in keys)
+        last = tuple(getattr(rows[-1], item.key) for item in keys)
         left = None if left is None else left - len(rows)
 
 

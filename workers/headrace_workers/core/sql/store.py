@@ -38,11 +38,11 @@ class Engines:
 
     def of(self, store: type[S]) -> S:
         """Return the store of this class for this ledger, such as `ledger.of(Batches)`: the same at each call."""
-        found = self._stores.get(store)
-        if found is None:
-            found = self._stores.setdefault(store, store(self))
-        assert isinstance(found, store)  # noqa: S101 - for the type checker
-        return found
+        ledger_store = self._stores.get(store)
+        if ledger_store is None:
+            ledger_store = self._stores.setdefault(store, store(self))
+        assert isinstance(ledger_store, store)  # noqa: S101 - for the type checker
+        return ledger_store
 
     def tell_of_changes(self, callback: Callable[[], object]) -> None:
         """Call this, on the thread of the writer, whenever a transaction of ours has changed what workers follow."""

@@ -79,9 +79,9 @@ def list_keys(
 
     Example: `headrace keys list --tenant shop`
     """
-    found = need_ledger().of(ApiKeys).listed(tenant, limit + 1)
+    rows = need_ledger().of(ApiKeys).listed(tenant, limit + 1)
     nothing = "no keys: `headrace keys create NAME` makes one"
-    put_list(list(map(ApiKey.of, found)), _COLUMNS, nothing, as_json=as_json, limit=limit, whole=("key",))
+    put_list(list(map(ApiKey.of, rows)), _COLUMNS, nothing, as_json=as_json, limit=limit, whole=("key",))
 
 
 def rotate(

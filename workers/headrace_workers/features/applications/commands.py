@@ -272,7 +272,7 @@ def label(
 
 def _check_gate(ledger: Ledger, app: Application, number: int) -> None:
     """Raise GateClosed unless this version passed its test with the models that are served now."""
-    applications, found = _applications(ledger), f"{app.name}@{number}"
+    applications, text = _applications(ledger), f"{app.name}@{number}"
     definition = Definition.from_json(_version(applications, app, str(number)).definition)
     last = applications.last_test(app.scope, app.name, number)
 
@@ -280,7 +280,7 @@ def _check_gate(ledger: Ledger, app: Application, number: int) -> None:
         test = (
             f"`headrace apps test {app.name} --version {number}`, or " if testable else "a version with a [test], or "
         )
-        raise GateClosed(f"{found} {what}: {test}--without-gate REASON; {PRODUCTION} has not moved")
+        raise GateClosed(f"{text} {what}: {test}--without-gate REASON; {PRODUCTION} has not moved")
 
     if definition.test is None:
         refuse("has no [test], so nothing shows that it is good enough", testable=False)

@@ -173,7 +173,7 @@ class _Reader:
 
     def _messages(self, prompt: Mapping[str, Any]) -> "list[Turn]":
         raw = prompt.get("messages")
-        if not isinstance(raw, list) or not raw or not all(isinstance(each, dict) for each in raw):
+        if not isinstance(raw, list) or not raw or not all(isinstance(item, dict) for item in raw):
             raise _Wrong(("prompt", "messages"), "must be tables: write [[prompt.messages]] above each message")
         return [self._message(number, table) for number, table in enumerate(raw)]
 
@@ -208,7 +208,7 @@ class _Reader:
 
     def _variables(self, prompt: Mapping[str, Any]) -> dict[str, Variable]:
         raw = prompt.get("variables", {})
-        if not isinstance(raw, dict) or not all(isinstance(each, dict) for each in raw.values()):
+        if not isinstance(raw, dict) or not all(isinstance(item, dict) for item in raw.values()):
             raise _Wrong(("prompt", "variables"), "must be tables: write [prompt.variables.NAME] above each")
         return {name: self._variable(("prompt", "variables", name), table) for name, table in raw.items()}
 
@@ -225,8 +225,8 @@ class _Reader:
             raise _Wrong((*keys, "enum"), "is not for true and false: remove it")
         of_item = variable.model_copy(update={"enum": (), "max_length": None})
         try:
-            for each in variable.enum:
-                value_of(of_item, [each] if variable.type == "list" else each)
+            for item in variable.enum:
+                value_of(of_item, [item] if variable.type == "list" else item)
         except ValueError as error:
             raise _Wrong((*keys, "enum"), f"one of the values {error}") from None
         try:

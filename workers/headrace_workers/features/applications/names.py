@@ -37,7 +37,7 @@ def names(ledger: Ledger, tenant: str, name: str | None) -> Sequence[Mapping[str
     shown["headrace"] |= {
         "version": version.number,
         "digest": version.digest,
-        "versions": [{"version": each.number, "digest": each.digest} for each in versions],
+        "versions": [{"version": pushed.number, "digest": pushed.digest} for pushed in versions],
         **Definition.from_json(version.definition).problem.model_dump(include={"purpose", "owner", "task"}),
     }
     return [shown]

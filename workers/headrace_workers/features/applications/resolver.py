@@ -155,10 +155,10 @@ def _check_fields(job: GenerationJob, definition: Definition) -> None:
 def _with_own(criteria: Sequence[Criterion], own: Sequence[Criterion], application: str) -> tuple[Criterion, ...]:
     """Return an application's criteria and a job's own. Raise InvalidRecord for another one of the same name."""
     by_name = {criterion.key: criterion for criterion in criteria}
-    for each in own:
-        if by_name.setdefault(each.key, each) != each:
+    for item in own:
+        if by_name.setdefault(item.key, item) != item:
             raise InvalidRecord(
-                f"criteria: the application {application} has another criterion {each.key!r}; give yours another name",
+                f"criteria: the application {application} has another criterion {item.key!r}; give yours another name",
                 param="criteria",
             )
     return tuple(by_name.values())

@@ -225,7 +225,7 @@ def _find(where: Connection | SingleStatements, wanted: Collection[Wanted]) -> M
     if not wanted:
         return {}
     dialect = where.dialect.name
-    rows = [(*each, _number(each.at), _digest(each.at)) for each in sorted(set(wanted))]
+    rows = [(*row, _number(row.at), _digest(row.at)) for row in sorted(set(wanted))]
     if dialect == "postgresql":
         parameters: dict[str, Any] = dict(zip(_ASKED, map(list, zip(*rows, strict=True)), strict=True))
     else:

@@ -116,8 +116,8 @@ async def list_batches(
     """Return the tenant's batches, newest first."""
     if after is not None:
         await _batch(services, caller, after, "after")
-    found = await services.ask(services.ledger.of(Batches).batches, caller.tenant, after, limit + 1)
-    return BatchList.of(found, limit, Batch.of)
+    rows = await services.ask(services.ledger.of(Batches).batches, caller.tenant, after, limit + 1)
+    return BatchList.of(rows, limit, Batch.of)
 
 
 @router.get("/v1/batches/{batch_id}", responses=ERRORS)
@@ -130,18 +130,18 @@ async def show(batch_id: str, caller: Reads, services: Wired) -> Batch:
 async def cancel(batch_id: str, caller: Writes, services: Wired) -> Batch:
     """Cancel a batch. Answers that are there are kept. A batch that has ended stays as it is."""
     await _batch(services, caller, batch_id)
-    found = await services.ask(services.ledger.of(Batches).cancel, batch_id, caller.tenant)
-    if found is None:
+    row = await services.ask(services.ledger.of(Batches).cancel, batch_id, caller.tenant)
+    if row is None:
         raise Refusal(Why.NOT_FOUND, "batch_id: this tenant has no batch of this id", param="batch_id")
     services.ring()
-    return Batch.of(found)
+    return Batch.of(row)
 
 
 async def _batch(services: Services, caller: Caller, batch_id: str, param: str = "batch_id") -> Row[Any]:
-    found = await services.known(services.ledger.of(Batches).batch, batch_id, caller.tenant)
-    if found is None:
+    row = await services.known(services.ledger.of(Batches).batch, batch_id, caller.tenant)
+    if row is None:
         raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no batch of this id", param=param)
-    return found
+    return row
 
 
 def _check(caller: Caller, wanted: Wanted) -> None:

@@ -147,24 +147,24 @@ class Feed:
         goes_on = batch.state != CANCELLING and batch.reason is None
         sends = goes_on and batch.expires_at > now and not batch.exhausted
         admit, terms, began = self._admit(), terms_of(batch), self._clock.monotonic()
-        found: list[NewLine] = []
+        lines: list[NewLine] = []
         position, line, size, read_all = batch.position, batch.line, 0, True
         try:
             for read in reading:
                 position, line, size = read.end, read.number, size + len(read.text) + _A_LINE
                 if not read.is_empty:
-                    found.append(admitted(read, terms, admit) if sends else passed_over(read))
+                    lines.append(admitted(read, terms, admit) if sends else passed_over(read))
                 is_late = self._clock.monotonic() - began >= _SECONDS_AT_ONCE
-                if len(found) >= room or size >= _BYTES_AT_ONCE or is_late:
+                if len(lines) >= room or size >= _BYTES_AT_ONCE or is_late:
                     read_all = False
                     break
         except NotReadable:
-            if not found:
+            if not lines:
                 raise
             # The lines before that place are taken first. Then the input is opened again, and ends here.
             self.forget(batch.number)
             read_all = False
-        return Chunk(found, position, line, read=read_all, own_keys=terms.own_keys)
+        return Chunk(lines, position, line, read=read_all, own_keys=terms.own_keys)
 
 
 def _unread(batch: Row[Any], room: int) -> Chunk:

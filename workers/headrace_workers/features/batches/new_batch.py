@@ -37,8 +37,8 @@ def seconds_of(window: str) -> float:
     """Return the seconds of a window such as `24h`: minutes, hours or days, at most 30 days. Raise
     ConfigurationError.
     """
-    found = _WINDOW.fullmatch(window)
-    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+    match = _WINDOW.fullmatch(window)
+    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
     if not 0 < seconds <= LONGEST_SECONDS:
         raise ConfigurationError(f"completion_window is {window!r}; it must be 24h, or another number of m, h or d, "
                                  "of 30 days at most")  # fmt: skip

@@ -100,10 +100,10 @@ def _answered_request(line: EndedLine, text: bytes, seen: Circumstances) -> Outp
     ]
     fate = Fate(
         line,
-        cached=all(each.cached for each in fates),
-        prompt_tokens=sum(each.prompt_tokens for each in fates),
-        completion_tokens=sum(each.completion_tokens for each in fates),
-        spent=sum(each.spent for each in fates),
+        cached=all(item.cached for item in fates),
+        prompt_tokens=sum(item.prompt_tokens for item in fates),
+        completion_tokens=sum(item.completion_tokens for item in fates),
+        spent=sum(item.spent for item in fates),
     )
     try:
         body = request.answer([decode_value(end.event_type, end.event) for end in ends])  # type: ignore[misc]
@@ -253,12 +253,12 @@ class Outputs:
             return 0
         seen = Circumstances.of(batch, now)
         found = [output_line(line, seen) for line in lines]
-        answers = [each for each in found if each.fate.code is None]
-        failures = [each for each in found if each.fate.code is not None]
+        answers = [line for line in found if line.fate.code is None]
+        failures = [line for line in found if line.fate.code is not None]
         output = self._growth(batch, "output", batch.output_file, answers)
         errors = self._growth(batch, "errors", batch.error_file, failures)
         try:
-            self._batches.collected(batch.number, [each.fate for each in found], output, errors)
+            self._batches.collected(batch.number, [line.fate for line in found], output, errors)
         except Overtaken as error:
             self._files.drop(growth.piece for growth in (output, errors) if growth)
             log(
@@ -278,7 +278,7 @@ class Outputs:
         name = file_id or f"file-{batch.id.removeprefix('batch_')}-{what}"
         keep_ms = self._keep_ms if batch.output_ms is None else batch.output_ms
         file = NewFile(id=name, tenant=batch.tenant, purpose=PURPOSE, name=f"{batch.id}_{what}.jsonl", keep_ms=keep_ms)
-        return self._files.growth(file, b"".join(each.text for each in found))
+        return self._files.growth(file, b"".join(line.text for line in found))
 
 
 # Files of an open batch of which somebody removed objects from the store: they are written anew.
@@ -308,7 +308,7 @@ class Rewriting:
         """
         ids = [name for name in (batch.input_file, batch.output_file, batch.error_file) if name is not None]
         pieces = {name: self._files.pieces(name) for name in ids}
-        named = {piece for each in pieces.values() for piece in each}
+        named = {piece for group in pieces.values() for piece in group}
         gone = self._files.gone(named)
         if gone == named and batch.expires_at > now and batch.cancelling_at is None:
             raise StoreUnavailable(
@@ -375,9 +375,9 @@ class Rewriting:
                 )
                 yield line.number, output_line(refused, seen).text
         found: list[tuple[Row[Any], bytes | None, list[str]]] = []
-        for each in _telling(self._input(batch), alive):
-            if each.number in wanted:
-                found.append((wanted[each.number], *_jobs_of(each, terms)))
+        for sent in _telling(self._input(batch), alive):
+            if sent.number in wanted:
+                found.append((wanted[sent.number], *_jobs_of(sent, terms)))
             if len(found) >= _LINES_REWRITTEN_AT_ONCE:
                 yield from self._written(found, seen)
                 found.clear()

@@ -174,13 +174,14 @@ def evaluate(
     logits, foreign = head.logits(vectors), novelty.foreign(vectors)
 
     def line_of(rule: Rule) -> dict[str, Any]:
-        found = figures_of(logits, rows.labels, foreign, rule)
+        figures = figures_of(logits, rows.labels, foreign, rule)
         return {
-            "threshold": round(rule.threshold, 4), "rows": found.rows, "served": found.served, "agreed": found.agreed,
-            "share": found.served / found.rows, "share_interval": interval(found.served, found.rows),
-            "agreement": found.agreed / found.served if found.served else None,
-            "agreement_interval": interval(found.agreed, found.served),
-            "cost": cost, "cost_after": None if cost is None else cost * (1 - found.served / found.rows),
+            "threshold": round(rule.threshold, 4),
+            "rows": figures.rows, "served": figures.served, "agreed": figures.agreed,
+            "share": figures.served / figures.rows, "share_interval": interval(figures.served, figures.rows),
+            "agreement": figures.agreed / figures.served if figures.served else None,
+            "agreement_interval": interval(figures.agreed, figures.served),
+            "cost": cost, "cost_after": None if cost is None else cost * (1 - figures.served / figures.rows),
         }  # fmt: skip
 
     refused, count = int(foreign.sum()), len(foreign)
@@ -192,7 +193,7 @@ def evaluate(
         put_json({"classifier": name, **own, "accuracy": accuracy, "foreign": refused,
                   "foreign_interval": refused_interval, "thresholds": others})  # fmt: skip
         return
-    cells = [_cells(each) for each in (own, *others)]
+    cells = [_cells(entry) for entry in (own, *others)]
     cells[0] = (f"{cells[0][0]} (its own)", *cells[0][1:])
     columns = ("threshold", "answers", "95 %", "as labelled", "95 %", "1,000 jobs cost")
     console(data=True).print(table(name, columns, cells, right=columns[1:]))

@@ -51,7 +51,9 @@ class ClassifierGenerator:
         """Answer the requests that are about its question alone, and that it is sure of; the others are Abstained."""
         found: list[Decided | HeadraceError] = [self._unread(request) or GivenUp() for request in requests]
         read = [
-            place for place, each in enumerate(found) if isinstance(each, GivenUp) and not requests[place].given_up()
+            place
+            for place, decided in enumerate(found)
+            if isinstance(decided, GivenUp) and not requests[place].given_up()
         ]
         if not read:
             return found

@@ -121,7 +121,7 @@ def read_data(path: Path, embedder: CountingEmbedder, seed: int) -> Data:
     """Return the rows of a file, at most MOST_ROWS. Raise ConfigurationError for labels that cannot be learnt."""
     scan = _Scan(path, embedder)
     kept = _without_repeats(scan.digests, scan.kinds, scan.numbers, scan.said)
-    named = sorted((each for each in scan.known if each is not None), key=lambda each: (isinstance(each, str), each))
+    named = sorted((item for item in scan.known if item is not None), key=lambda each: (isinstance(each, str), each))
     classes: tuple[Label, ...] = (*named, *([None] if None in scan.known else []))
     labels = scan.classes_of(classes, kept)
     _check_labels(path, classes, labels, scan.numbers[kept])
@@ -304,12 +304,12 @@ def train(
     # The order of the rules does not depend on the held-out rows, so that all rules until the first that fails hold.
     scaled = logits[own] * np.float32(scale)
     for rule in _rules(scaled, labels[own], foreign[own], choices, agreement, len(labels_held)):
-        found = figures_of(logits_held, labels_held, foreign[held], rule)
-        if found.agreement_bound < agreement:
+        figures = figures_of(logits_held, labels_held, foreign[held], rule)
+        if figures.agreement_bound < agreement:
             break
-        passed = rule, found
+        passed = rule, figures
     if passed is None:
-        raise _not_shown(found, agreement)
+        raise _not_shown(figures, agreement)
     return Trained(head, novelty, *passed, len(labels), calibrated)
 
 

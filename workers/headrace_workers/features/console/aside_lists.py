@@ -202,8 +202,8 @@ def count(connection: Connection, wanted: AsideFilter) -> AsideCount:
     """Return how many fit, of the first rows of the index."""
     edge = _WALKS[wanted.kind].edge(connection, None)
     fitting = _select(connection, wanted, None, edge).limit(MOST + 1).subquery()
-    found = connection.execute(select(func.count()).select_from(fitting)).scalar_one()
-    return AsideCount(min(found, MOST), found > MOST or edge is not None)
+    number = connection.execute(select(func.count()).select_from(fitting)).scalar_one()
+    return AsideCount(min(number, MOST), number > MOST or edge is not None)
 
 
 def places(connection: Connection, wanted: AsideFilter) -> tuple[list[Place], bool]:

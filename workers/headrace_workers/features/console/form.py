@@ -65,8 +65,8 @@ class Form:
     def of(cls, job: GenerationJob, *, answer: str | None = None) -> Self:
         """Return the form that asks for a job again; with its answer the form that continues the conversation."""
         *before, last = job.conversation
-        system = "\n\n".join(each.content for each in before if each.role == "system")
-        turns = tuple(Turn(each.role, each.content) for each in before if each.role in _ROLES)
+        system = "\n\n".join(message.content for message in before if message.role == "system")
+        turns = tuple(Turn(message.role, message.content) for message in before if message.role in _ROLES)
         asked = last.content if last.role == "user" else ""
         if answer is not None:
             turns, asked = (*turns, Turn("user", asked), Turn("assistant", answer)), ""

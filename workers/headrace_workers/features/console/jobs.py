@@ -83,7 +83,7 @@ def _named(ledger: Ledger, name: str, tenants: Sequence[str | None]) -> list[str
     """Return the jobs of this name, and the refused records of this name, of these tenants (None: of any)."""
     derived = [derive_job_id(tenant, name) for tenant in tenants if tenant is not None]
     standing = ledger.standings([name, *derived])
-    if whole := [job_id for job_id, each in standing.items() if None in tenants or each.tenant in tenants]:
+    if whole := [job_id for job_id, item in standing.items() if None in tenants or item.tenant in tenants]:
         return whole
     ids = [job_id for tenant in tenants for job_id in ledger.named(name, tenant, _MOST_NAMED)]
     for tenant in tenants if not ids else ():
@@ -182,9 +182,9 @@ async def find(
     states = [state] if state in STATES else [UNFINISHED, ENDED]
     place = Place.read(after) if len(states) == 1 else None
     lists: dict[str, JobList] = {}
-    for each in states if not name else ():
-        wanted = JobFilter(each, whose, model or None, application or None)
-        lists[each] = await reads.ask(services.timeouts.ledger, reads.ledger.of(JobLists).page, wanted, place)
+    for item in states if not name else ():
+        wanted = JobFilter(item, whose, model or None, application or None)
+        lists[item] = await reads.ask(services.timeouts.ledger, reads.ledger.of(JobLists).page, wanted, place)
     fields = {"model": model, "application": application, **({"tenant": tenant} if may_all else {})}
     return page(
         request,
@@ -240,7 +240,7 @@ async def replay(request: Request, job_id: str, services: Wired) -> Response:
     caller = visitor_of(request, OPERATOR)
     found = await seen(services, caller, job_id)
     letter = await _field(request, "letter")
-    if letter not in {each.id for each in found.letters}:
+    if letter not in {item.id for item in found.letters}:
         raise Refusal(Why.NOT_FOUND, "this job has no dead letter of this id")
     _, cut = await services.ask(services.ledger.replay, DeadFilter(id=letter), 1)
     if cut:

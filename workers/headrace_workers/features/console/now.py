@@ -96,16 +96,16 @@ class Live:
         day = range(this_hour - _HOURS + 1, this_hour + 1)
         is_old = self._monotonic() - self._hours_at >= _HOUR_LIFETIME
         wanted = [hour for hour in day if hour not in self._settled] if is_old else []
-        found = store.look(wanted)
+        situation = store.look(wanted)
         if wanted:
-            self._hours = {hour: self._settled[hour] for hour in day if hour in self._settled} | dict(found.hours)
+            self._hours = {hour: self._settled[hour] for hour in day if hour in self._settled} | dict(situation.hours)
             self._settled = {
-                hour: ends for hour, ends in self._hours.items() if (hour + 1) * HOUR_MS + _SETTLED_MS < found.now
+                hour: ends for hour, ends in self._hours.items() if (hour + 1) * HOUR_MS + _SETTLED_MS < situation.now
             }
             self._hours_at = self._monotonic()
-        queues = {line.queue for line in found.lines if line.ready or line.later or line.begun}
+        queues = {line.queue for line in situation.lines if line.ready or line.later or line.begun}
         served = live_queues(self._redis, self._names, queues)
-        return Look(replace(found, hours=self._hours), served, local_of(self._settings))
+        return Look(replace(situation, hours=self._hours), served, local_of(self._settings))
 
     def close(self) -> None:
         """Close the connection to Redis."""
@@ -119,7 +119,7 @@ def count(number: int) -> str:
 
 def wrong(look: Look, services: Services) -> list[str]:
     """Return what is wrong and what to do, a line each, as `headrace status` and `headrace doctor` say it."""
-    found = look.situation
+    situation = look.situation
     own = {
         "Kafka": services.sink.trouble,
         "ledger": services.writes.trouble or services.waiter.trouble,
@@ -127,9 +127,11 @@ def wrong(look: Look, services: Services) -> list[str]:
     }
     return [
         *(f"{service}: {trouble}" for service, trouble in own.items() if trouble),
-        *unserved_lines((line.queue for line in found.lines if line.ready or line.later), look.served),
+        *unserved_lines((line.queue for line in situation.lines if line.ready or line.later), look.served),
         *trouble_lines(
-            (each for each in found.incidents if not each.is_over), min(found.held, MOST), min(found.set_aside, MOST)
+            (incident for incident in situation.incidents if not incident.is_over),
+            min(situation.held, MOST),
+            min(situation.set_aside, MOST),
         ),
         *look.here.lines(),
     ]
@@ -197,28 +199,28 @@ def _day(found: Situation) -> Markup:
 
 def view(look: Look, services: Services) -> Mapping[str, Any]:
     """Return what the page shows."""
-    found = look.situation
+    situation = look.situation
     rows, idle = _stages(look)
     figures: Sequence[tuple[str, str]] = (
-        (count(found.active), "unfinished jobs"),
-        (f"{found.per_minute:,.0f}", "jobs ended a minute"),
-        (count(found.held), "held"),
-        (count(found.dead_letters), "dead letters"),
-        (count(found.outbox), "events to be published"),
+        (count(situation.active), "unfinished jobs"),
+        (f"{situation.per_minute:,.0f}", "jobs ended a minute"),
+        (count(situation.held), "held"),
+        (count(situation.dead_letters), "dead letters"),
+        (count(situation.outbox), "events to be published"),
     )
     return {
         "wrong": wrong(look, services),
         "figures": figures,
-        "oldest": found.oldest_ms if found.active else None,
+        "oldest": situation.oldest_ms if situation.active else None,
         "stages": rows,
         "idle": idle,
-        "holdings": found.holdings,
+        "holdings": situation.holdings,
         "processes": [
             (f"{report.kind} {report.pid}", bool(report.incidents), report.waits) for report in look.here.reports
         ],
         "policies": look.here.policies(),
-        "models": list(_models(found)),
-        "day": _day(found),
+        "models": list(_models(situation)),
+        "day": _day(situation),
     }
 
 

@@ -44,8 +44,8 @@ class Choices:
 async def choices(services: Services, caller: Caller) -> Choices:
     """Return what jobs of the caller's tenant may name, as `GET /v1/models` lists it, and its knowledge bases."""
     found: dict[str, list[str]] = {kind: [] for kind in _KINDS}
-    for each in await named(services, caller):
-        found.get(each["headrace"]["kind"], []).append(each["id"])
+    for item in await named(services, caller):
+        found.get(item["headrace"]["kind"], []).append(item["id"])
     bases: Sequence[Any] = ()
     if caller.may(KNOWLEDGE_READ):
         bases = await services.ask(services.ledger.of(KnowledgeBases).bases, caller.tenant)

@@ -145,12 +145,12 @@ def _inside(text: str, mark: Mark, passages: frozenset[int]) -> Iterator[Piece]:
     """Yield the pieces of a marked part, which may cite passages."""
     kind = "" if mark.kind == "cited" else mark.kind
     done = 0
-    for found in _CITED.finditer(text):
-        if int(found[1]) in passages:
-            if found.start() > done:
-                yield Piece(text[done : found.start()], kind, mark.why)
-            yield Piece(found[0], kind, mark.why, int(found[1]))
-            done = found.end()
+    for match in _CITED.finditer(text):
+        if int(match[1]) in passages:
+            if match.start() > done:
+                yield Piece(text[done : match.start()], kind, mark.why)
+            yield Piece(match[0], kind, mark.why, int(match[1]))
+            done = match.end()
     if done < len(text):
         yield Piece(text[done:], kind, mark.why)
 
@@ -184,9 +184,9 @@ def moderated(text: str, verdict: ModerationVerdict | None) -> list[Mark]:
 def doubted(scores: Iterable[Score]) -> list[Mark]:
     """Return the sentences that no source supports."""
     return [
-        Mark(each.start, each.stop, "doubt", f"not supported: {each.reason}")
+        Mark(unsupported.start, unsupported.stop, "doubt", f"not supported: {unsupported.reason}")
         for score in scores
-        for each in score.unsupported or ()
+        for unsupported in score.unsupported or ()
     ]
 
 

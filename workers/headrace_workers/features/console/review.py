@@ -83,12 +83,12 @@ def _answer(view: ShownItem) -> Sequence[Piece]:
     """Return the answer in pieces, with what machines said of it, as far as the person may see that."""
     if view.answer is None:
         return ()
-    found = doubted(view.scores)
+    marks = doubted(view.scores)
     if not view.held:
-        found += moderated(view.answer, view.verdict)
+        marks += moderated(view.answer, view.verdict)
     elif view.verdict_text is None:
-        found += _held_marks(view)
-    return pieces(view.answer, found, frozenset(citation.number for citation in view.citations))
+        marks += _held_marks(view)
+    return pieces(view.answer, marks, frozenset(citation.number for citation in view.citations))
 
 
 async def _progress(services: Services, caller: Caller) -> Progress:
@@ -111,16 +111,18 @@ async def _show(
     person = person_of(caller, None)
     mine = await services.ask(services.ledger.of(Reviews).mine, person, None, _LAST)
     view = None if item is None else ShownItem.seen(item)
-    rule, found = request.query_params.get("rule", ""), await services.ask(services.ledger.of(ReviewQueue).rules)
+    rule, review_rules = request.query_params.get("rule", ""), await services.ask(services.ledger.of(ReviewQueue).rules)
     may_see_held = caller.may_read_texts(held=True)
     rules = [HELD] if may_see_held else []
-    rules += [each.name for each in found.rules if each.tenant in (None, caller.tenant)] + [MANUAL]
+    rules += [review_rule.name for review_rule in review_rules.rules if review_rule.tenant in (None, caller.tenant)] + [
+        MANUAL
+    ]
     values: dict[str, Any] = {
         "rule": rule,
         "rules": rules if rule in ("", *rules) else [*rules, rule],
         "query": f"?rule={rule}" if rule else "",
         "item": view,
-        "last": [ReviewedItem.with_decision(*each) for each in mine],
+        "last": [ReviewedItem.with_decision(*row) for row in mine],
         "said": said,
         "fault": "" if fault is None else str(fault),
         "may_write": caller.may(REVIEWS_WRITE),
@@ -242,7 +244,7 @@ async def show_mine(
     """Show what the visitor decided, the newest first."""
     caller = visitor_of(request, REVIEWS_READ)
     found = await services.ask(services.ledger.of(Reviews).mine, person_of(caller, None), after, PAGE + 1)
-    rows = [ReviewedItem.with_decision(*each) for each in found[:PAGE]]
+    rows = [ReviewedItem.with_decision(*row) for row in found[:PAGE]]
     return page(request, "review_mine.html", rows=rows, more=len(found) > PAGE, after=after)
 
 

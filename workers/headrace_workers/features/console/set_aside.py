@@ -62,9 +62,9 @@ def _wanted(caller: Caller, given: Mapping[str, str]) -> AsideFilter:
     caller may not see.
     """
     whose = given.get("tenant", "") if caller.may(OPERATOR) else caller.tenant
-    found = AsideFilter.read({**given, "tenant": whose})
-    caller.need(REVIEWS_READ if found.kind == "held" else JOBS_READ)
-    return found
+    aside_filter = AsideFilter.read({**given, "tenant": whose})
+    caller.need(REVIEWS_READ if aside_filter.kind == "held" else JOBS_READ)
+    return aside_filter
 
 
 def _conditions(caller: Caller, wanted: AsideFilter) -> dict[str, str]:

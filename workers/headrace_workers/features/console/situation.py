@@ -138,17 +138,17 @@ def _count_ready(connection: Connection, lines: dict[tuple[str, str, int], Stage
     """Count the steps that may begin, queue by queue: a long queue hides no other."""
     place = tuple_(STEPS.c.queue, STEPS.c.lane)
     places = select(STEPS.c.queue, STEPS.c.lane).where(IS_READY).order_by(STEPS.c.queue, STEPS.c.lane).limit(1)
-    found = connection.execute(places).first()
+    row = connection.execute(places).first()
     for _ in range(_MOST_PLACES):
-        if found is None:
+        if row is None:
             return
-        theirs = (IS_READY, STEPS.c.queue == found.queue, STEPS.c.lane == found.lane)
+        theirs = (IS_READY, STEPS.c.queue == row.queue, STEPS.c.lane == row.lane)
         steps = select(STEPS.c.stage, STEPS.c.ready_at).where(*theirs).limit(MOST + 1).subquery()
         counts = select(steps.c.stage, func.count(), func.min(steps.c.ready_at)).group_by(steps.c.stage)
         for stage, count, oldest in connection.execute(counts):
-            key = (stage, found.queue, found.lane)
+            key = (stage, row.queue, row.lane)
             lines[key] = StageLine(*key, ready=count, oldest_ms=max(0, now - oldest))
-        found = connection.execute(places.where(place > (found.queue, found.lane))).first()
+        row = connection.execute(places.where(place > (row.queue, row.lane))).first()
 
 
 def _count_later(connection: Connection, lines: dict[tuple[str, str, int], StageLine]) -> None:
@@ -167,14 +167,14 @@ def _holdings(connection: Connection, lines: dict[tuple[str, str, int], StageLin
     begun = func.min(func.coalesce(claims.c.started_at, claims.c.claimed_at)).label("begun")
     sign = func.max(func.coalesce(claims.c.renewed_at, 0)).label("sign")
     query = select(*names, func.sum(claims.c.size).label("steps"), begun, sign).group_by(*names).order_by(*names)
-    found = []
+    holdings = []
     for row in connection.execute(query):
         _line(lines, row).begun += int(row.steps)
         sign_at = max(row.sign, row.begun)
-        found.append(
+        holdings.append(
             Holding(row.worker, row.stage, row.queue, int(row.steps), max(0, now - row.begun), max(0, now - sign_at))
         )
-    return tuple(sorted(found, key=lambda held: (held.worker is None, held.worker or "", held.stage)))
+    return tuple(sorted(holdings, key=lambda held: (held.worker is None, held.worker or "", held.stage)))
 
 
 def _rates(connection: Connection, lines: dict[tuple[str, str, int], StageLine], now: int) -> float:

@@ -198,11 +198,11 @@ def cleaned(given: Iterable[Given], rules: Rules) -> Iterator[Kept | Removed]:
     same = Same()
     waiting = iter(given)
     while part := list(islice(waiting, _AT_ONCE)):
-        read = [_read_record(each, rules) for each in part]
-        texts = [each.text for each in read if isinstance(each, _Read)]
+        read = [_read_record(item, rules) for item in part]
+        texts = [item.text for item in read if isinstance(item, _Read)]
         objections = iter(_objections(texts, rules.moderator))
-        for each in read:
-            yield each if isinstance(each, Removed) else _decided(each, next(objections), same, rules.near)
+        for item in read:
+            yield item if isinstance(item, Removed) else _decided(item, next(objections), same, rules.near)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,14 +297,14 @@ class Tally:
     def shown(self) -> Iterator[tuple[str, Removed]]:
         """Yield the examples of each rule, in the rules' order. Texts that moderation refused are not shown."""
         for rule in Rule:
-            for each in self._examples[rule]:
+            for removed in self._examples[rule]:
                 hidden = rule is Rule.MODERATION
-                yield str(rule), Removed(each.number, rule, each.reason, "") if hidden else each
+                yield str(rule), Removed(removed.number, rule, removed.reason, "") if hidden else removed
 
     def document(self) -> dict[str, Any]:
         """Return the tally as JSON."""
         examples = [
-            {"rule": rule, "line": each.number, "reason": each.reason, "begins": each.text}
-            for rule, each in self.shown()
+            {"rule": rule, "line": removed.number, "reason": removed.reason, "begins": removed.text}
+            for rule, removed in self.shown()
         ]
         return {"read": self.read, "kept": self.kept, "removed": dict(self.counts()), "examples": examples}

@@ -217,12 +217,12 @@ def clean(
     )
     tally = Tally()
     with whole_file(target) as kept, nullcontext() if removed is None else whole_file(removed) as report:
-        for each in cleaned(_given(source), rules):
-            tally.add(each)
-            if isinstance(each, Kept):
-                kept.write(each.line.rstrip(b"\r\n") + b"\n")
+        for item in cleaned(_given(source), rules):
+            tally.add(item)
+            if isinstance(item, Kept):
+                kept.write(item.line.rstrip(b"\r\n") + b"\n")
             elif report is not None:
-                report.write(_line_of(each))
+                report.write(_line_of(item))
     _show(tally, target, as_json)
 
 
@@ -233,7 +233,7 @@ def _show(tally: Tally, target: Path, as_json: bool) -> None:
     rows = [(rule, f"{count:,}", f"{count / tally.read:.1%}") for rule, count in tally.counts()]
     if rows:
         console(data=True).print(table(None, ("removed as", "lines", "share"), rows, right=("lines", "share")))
-        examples = [(rule, str(each.number), each.reason, each.text) for rule, each in tally.shown()]
+        examples = [(rule, str(removed.number), removed.reason, removed.text) for rule, removed in tally.shown()]
         console(data=True).print(table("examples", ("rule", "line", "why", "begins"), examples, right=("line",)))
     say(f"{target}: {tally.kept:,} of {tally.read:,} lines kept")
 

@@ -90,7 +90,7 @@ def bands_of(threshold: float) -> tuple[int, int]:
         for rows in range(1, HASHES // bands + 1):
             found = 1.0 - (1.0 - alike**rows) ** bands
             errors[bands, rows] = float(np.where(above, 1.0 - found, found).sum())
-    return min(errors, key=lambda each: errors[each])
+    return min(errors, key=lambda error: errors[error])
 
 
 _MOST: Final = 0.9  # that the index is made for: it finds more then, and none is possible near 1

@@ -65,13 +65,13 @@ class ScoreFilter(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the condition that a text such as `right >= 1` names. Raise ConfigurationError."""
-        found = _SCORE.fullmatch(text)
-        if found is None:
+        match = _SCORE.fullmatch(text)
+        if match is None:
             raise ConfigurationError(
                 f"--score {text!r} is no condition: write a criterion, one of {', '.join(_OPERATORS)}, and a number "
                 'from 0 to 1, such as "right >= 0.8"'
             )
-        return cls(found["name"], found["sign"], float(found["value"]))
+        return cls(match["name"], match["sign"], float(match["value"]))
 
     def holds(self, scores: Mapping[str, float]) -> bool:
         """Return True if the criterion has a score, and the condition holds for it."""
@@ -146,8 +146,8 @@ class Examples(LedgerStore):
             for _, of_item in groupby(rows, key=lambda row: row.item_id):
                 newest = {row.who: row for row in of_item}  # the newest revision of a person counts
                 decided = [row for row in newest.values() if row.action != "undo"]
-                if decided and (found := _of_people(decided, wanted)) is not None:
-                    yield found
+                if decided and (people := _of_people(decided, wanted)) is not None:
+                    yield people
             after = rows[-1].item_id
 
     def _answers(self, wanted: Selection, teacher: str) -> Iterator[Example | NoExample]:
@@ -221,10 +221,11 @@ def _of_answer(row: Row[Any], wanted: Selection, teacher: str) -> Example | NoEx
     if end.answer.model != teacher or "evaluation" in job.metadata:
         return None
     scores = {score.name or score.criterion: score.value for score in end.judge.scores if score.value is not None}
-    if not all(each.holds(scores) for each in wanted.scores):
+    if not all(score.holds(scores) for score in wanted.scores):
         return None
     messages = tuple(
-        {"content": each.content, **each.model_dump(mode="json", exclude_defaults=True)} for each in job.conversation
+        {"content": message.content, **message.model_dump(mode="json", exclude_defaults=True)}
+        for message in job.conversation
     )
     text = end.answer.text or ""
     if reason := _unfit_answer(job, end, end.answer) or _unfit(messages, text):

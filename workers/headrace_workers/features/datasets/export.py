@@ -63,18 +63,18 @@ def split_examples(
     """
     split = Split()
     examples: list[Example] = []
-    for each in found:
-        if isinstance(each, NoExample):
-            split.removed.append((_UNUSABLE, each.job_id, each.reason))
+    for row in found:
+        if isinstance(row, NoExample):
+            split.removed.append((_UNUSABLE, row.job_id, row.reason))
         elif len(examples) == MOST:
             raise ConfigurationError(f"there are more than {MOST:,} examples: name a version, or a condition (--score)")
         else:
-            examples.append(each)
+            examples.append(row)
     kept = list(_cleaned(examples, rules, split))
-    questions = _own_runs(["\n".join(str(turn.get("content")) for turn in each.messages) for each in kept])
+    questions = _own_runs(["\n".join(str(turn.get("content")) for turn in row.messages) for row in kept])
     sketches = [sketch_of(runs) for runs in questions]
     if near:
-        wholes = [sketch_of([*runs, *_runs(each.answer)]) for runs, each in zip(questions, kept, strict=True)]
+        wholes = [sketch_of([*runs, *_runs(row.answer)]) for runs, row in zip(questions, kept, strict=True)]
         lasting = list(_apart(kept, wholes, near, split))
         kept, sketches = [kept[index] for index in lasting], [sketches[index] for index in lasting]
     groups = _groups(kept, sketches)
@@ -84,12 +84,12 @@ def split_examples(
 
 
 def _cleaned(examples: Sequence[Example], rules: Rules, split: Split) -> Iterator[Example]:
-    given = (Given(number, line_of(each)) for number, each in enumerate(examples))
-    for each in cleaned(given, rules):
-        if isinstance(each, Removed):
-            split.removed.append((str(each.rule), examples[each.number].job_id, each.reason))
+    given = (Given(number, line_of(example)) for number, example in enumerate(examples))
+    for item in cleaned(given, rules):
+        if isinstance(item, Removed):
+            split.removed.append((str(item.rule), examples[item.number].job_id, item.reason))
         else:
-            yield examples[each.number]
+            yield examples[item.number]
 
 
 def _runs(text: str) -> list[bytes]:
@@ -163,12 +163,12 @@ def card_of(split: Split, licences: Mapping[str, str], asked: Mapping[str, Any])
     `licences` of the models that wrote the answers, and what was `asked` for.
     """
     kept = [*split.train, *split.held_out]
-    models = Counter(each.model or "unknown" for each in kept if each.source != "corrected")
+    models = Counter(row.model or "unknown" for row in kept if row.source != "corrected")
     return {
         "rows": {"train": len(split.train), "held_out": len(split.held_out)},
         "groups": split.groups,
-        "sources": dict(Counter(each.source for each in kept)),
-        "applications": dict(Counter(each.application or "none" for each in kept)),
+        "sources": dict(Counter(row.source for row in kept)),
+        "applications": dict(Counter(row.application or "none" for row in kept)),
         "models": {name: {"rows": rows, "licence": licences.get(name, "unknown")} for name, rows in models.items()},
         "removed": dict(Counter(rule for rule, _, _ in split.removed)),
         **asked,
@@ -202,15 +202,15 @@ def _write_files(folder: Path, split: Split) -> dict[str, str]:
     digests = {name: _write(folder / name, map(line_of, examples)) for name, examples in sides.items()}
     _write(folder / LINEAGE, _lineage(sides))
     removed = ({"rule": rule, "job_id": job_id, "reason": reason} for rule, job_id, reason in split.removed)
-    _write(folder / REMOVED, (json.dumps(each, ensure_ascii=False).encode() for each in removed))
+    _write(folder / REMOVED, (json.dumps(entry, ensure_ascii=False).encode() for entry in removed))
     return digests
 
 
 def _lineage(sides: Mapping[str, Sequence[Example]]) -> Iterator[bytes]:
     """Yield for each row where it comes from."""
     for name, examples in sides.items():
-        for number, each in enumerate(examples, 1):
-            fields = each._asdict() | {"messages": None, "answer": None}
+        for number, example in enumerate(examples, 1):
+            fields = example._asdict() | {"messages": None, "answer": None}
             told = {key: value for key, value in fields.items() if value not in (None, ())}
             yield json.dumps({"file": name, "line": number, **told}, ensure_ascii=False).encode()
 

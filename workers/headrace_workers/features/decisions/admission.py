@@ -46,9 +46,9 @@ class QuestionCheck(AdmissionCheck):
 
 def _too_long(error: PromptTooLong, job: DecisionJob, question: Question) -> PromptTooLong:
     name = question.name or f"number {job.questions.index(question) + 1}"
-    found = PromptTooLong(f"the input and the question {name} do not fit into the model's context together: {error}")
-    found.param = "input" if job.input is not None else "messages"
-    return found
+    too_long = PromptTooLong(f"the input and the question {name} do not fit into the model's context together: {error}")
+    too_long.param = "input" if job.input is not None else "messages"
+    return too_long
 
 
 def _longest(job: DecisionJob) -> Question:

@@ -163,7 +163,7 @@ def without_labels(said: Sequence[Sequence[float]]) -> Calibration:
     these probabilities: contextual calibration (Zhao et al. 2021, arXiv 2102.09690).
     """
     means = _logs(np.array(said).mean(axis=0))
-    return Calibration(1.0, tuple(float(each) for each in means.mean() - means), labelled=False)
+    return Calibration(1.0, tuple(float(item) for item in means.mean() - means), labelled=False)
 
 
 def error_of(rows: Sequence[Row], seed: int = 0) -> CalibrationError:

@@ -71,18 +71,23 @@ def calibrate(
     else:
         found = fitted(rows)
     mark = fingerprint(Registry(home).version(alias), generator.quantization)
-    store.replace(owner, alias, mark, {digest: (each.calibration, each.labels) for digest, each in found.items()})
+    store.replace(
+        owner,
+        alias,
+        mark,
+        {digest: (calibrated.calibration, calibrated.labels) for digest, calibrated in found.items()},
+    )
     questions = {digest_of(question): question for _, question, _ in lines}
     if as_json:
         put_json({"model": alias, "tenant": owner, "refused": refused,
-                  "questions": [_document(questions[digest], each) for digest, each in found.items()]})  # fmt: skip
+                  "questions": [_document(questions[digest], made) for digest, made in found.items()]})  # fmt: skip
         return
-    cells = [_cells(questions[digest], each) for digest, each in found.items()]
+    cells = [_cells(questions[digest], calibrated) for digest, calibrated in found.items()]
     columns = ("question", "lines", "temperature", "bias", "right before", "right after", "largest label",
                "error before", "error after")  # fmt: skip
     console(data=True).print(table(None, columns, cells, right=columns[1:7]))
-    for digest, each in found.items():
-        if each.at_chance:
+    for digest, calibrated in found.items():
+        if calibrated.at_chance:
             say(f"{_name(questions[digest])}: not calibrated: {alias} answers it at chance. Its probabilities say no "
                 "more about these lines than the shares of the labels: give more lines, ask another model, or train a "
                 "classifier (`headrace classifier train`)")  # fmt: skip

@@ -149,21 +149,21 @@ def _decided(
 ) -> Decided | HeadraceError:
     answers: list[QuestionScores | HeadraceError | None] = []
     read = written = 0
-    for found, question in zip(scores, questions, strict=True):
-        if isinstance(found, PromptTooLong | Undecidable):
-            answers.append(found)
+    for label_scores, question in zip(scores, questions, strict=True):
+        if isinstance(label_scores, PromptTooLong | Undecidable):
+            answers.append(label_scores)
             continue
-        if isinstance(found, HeadraceError):
-            return found
-        read, written = read + found.prompt_tokens, written + found.label_tokens
-        answers.append(_scores(found.masses, temperatures.get(digest_of(question)) if temperatures else None))
+        if isinstance(label_scores, HeadraceError):
+            return label_scores
+        read, written = read + label_scores.prompt_tokens, written + label_scores.label_tokens
+        answers.append(_scores(label_scores.masses, temperatures.get(digest_of(question)) if temperatures else None))
     return _if_asked(Decided(tuple(answers), read, written))
 
 
 def _scores(masses: Sequence[float], calibration: Calibration | None = None) -> QuestionScores | None:
     if (mass := math.fsum(masses)) < MIN_MASS:
         return None
-    raw = tuple(each / mass for each in masses)
+    raw = tuple(value / mass for value in masses)
     if calibration is None:
         return QuestionScores(raw, min(1.0, mass))
     shares = tempered(raw, calibration.temperature, calibration.bias)
@@ -255,7 +255,7 @@ def _certain(labels: Sequence[str], answer: str, sure: float) -> QuestionScores:
         raise ValueError("a probability is between 0 and 1")
     sure = max(sure, least)  # its answer is the likeliest one
     rest = (1 - sure) / (len(labels) - 1)
-    return QuestionScores(tuple(sure if each == place else rest for each in range(len(labels))), None, stated=True)
+    return QuestionScores(tuple(sure if number == place else rest for number in range(len(labels))), None, stated=True)
 
 
 def _joined(parts: Sequence[Decided | HeadraceError]) -> Decided | HeadraceError:

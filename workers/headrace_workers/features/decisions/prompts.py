@@ -84,7 +84,7 @@ def _about(about: Sequence[Message], words: str) -> tuple[Message, ...]:
     if len(about) == 1:
         data = html.escape(about[0].content, quote=False)
     else:
-        data = "\n".join(f"{each.role}: {html.escape(each.content, quote=False)}" for each in about)
+        data = "\n".join(f"{message.role}: {html.escape(message.content, quote=False)}" for message in about)
     asked = f"<input>\n{data}\n</input>\n\n{words}"
     return (Message(role="system", content=_INSTRUCTIONS), Message(role="user", content=asked))
 

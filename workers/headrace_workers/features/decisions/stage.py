@@ -228,7 +228,7 @@ def _likeliest(shares: Sequence[float]) -> int:
 def _calibration(fitted: Calibration, raw: Sequence[float]) -> FittedCalibration:
     return FittedCalibration(
         temperature=float(f"{fitted.temperature:.6g}"),
-        bias=tuple(float(f"{each:.6g}") for each in fitted.bias),
+        bias=tuple(float(f"{value:.6g}") for value in fitted.bias),
         raw=tuple(map(_rounded, raw)),
     )
 

@@ -64,10 +64,11 @@ def tempered(probabilities: Sequence[float], temperature: float, bias: Sequence[
         weights = [math.pow(probability / top, 1 / temperature) for probability in probabilities]
     else:
         logs = [
-            math.log(max(each, LEAST)) / temperature + added for each, added in zip(probabilities, bias, strict=True)
+            math.log(max(probability, LEAST)) / temperature + added
+            for probability, added in zip(probabilities, bias, strict=True)
         ]
         highest = max(logs)
-        weights = [math.exp(each - highest) for each in logs]
+        weights = [math.exp(log - highest) for log in logs]
     total = math.fsum(weights)
     return tuple(weight / total for weight in weights)
 

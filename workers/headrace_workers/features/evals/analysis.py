@@ -52,7 +52,7 @@ def people_of(plan: Plan, outcomes: Outcomes, labels: Iterable[Any]) -> tuple[Pe
         if label.job_id in jobs:
             mine[names.index(label.about)].append(label)
     return tuple(
-        _people_of(plan, outcomes, place, [(jobs[each.job_id], each) for each in labels_of])
+        _people_of(plan, outcomes, place, [(jobs[label.job_id], label) for label in labels_of])
         for place, labels_of in enumerate(mine)
         if labels_of
     )
@@ -61,15 +61,15 @@ def people_of(plan: Plan, outcomes: Outcomes, labels: Iterable[Any]) -> tuple[Pe
 def _people_of(plan: Plan, outcomes: Outcomes, criterion: int, labels: list[tuple[int, Any]]) -> People:
     scores = outcomes.scores[..., criterion]  # (items, repeats, variants), whose places match the jobs'
     job = np.array([place for place, _ in labels], dtype=np.int64)
-    value = np.array([each.value for _, each in labels], dtype=np.float64)
-    _, who = np.unique([each.who for _, each in labels], return_inverse=True)
+    value = np.array([item.value for _, item in labels], dtype=np.float64)
+    _, who = np.unique([item.who for _, item in labels], return_inverse=True)
     labelled = by_item(value, job, scores.size)
     of_item = np.arange(scores.size) // (plan.run.repeats * len(plan.run.variants))
     decided = ~np.isnan(labelled) & ~np.isnan(scores.ravel()) & (labelled != _HALF)
     yes, right, items = scores.ravel()[decided] >= _HALF, labelled[decided] > _HALF, of_item[decided]
     human, machine = _over_repeats(labelled.reshape(scores.shape)), _over_repeats(scores)
     clusters = None if plan.run.cluster is None else np.array([item.cluster for item in plan.dataset.items])
-    drawn = {each.probability for _, each in labels}
+    drawn = {item.probability for _, item in labels}
 
     def corrected(machine: Floats, human: Floats, low: float) -> Corrected | Undefined:
         if len(drawn) > 1:
@@ -230,17 +230,17 @@ def analyse(plan: Plan, outcomes: Outcomes, labels: Iterable[Any] = ()) -> Analy
     order = sorted(range(len(run.criteria)), key=lambda place: place != run.primary_place)
     pairs = [(criterion, variant) for criterion in order for variant in range(1, len(run.variants))]
     found = [compare_variants(plan, outcomes, 0, variant, criterion) for criterion, variant in pairs]
-    sure = [each for each in found if isinstance(each, Comparison)]
+    sure = [item for item in found if isinstance(item, Comparison)]
     names = [(run.variants[0].name, run.variants[variant].name)
-             for (_, variant), each in zip(pairs, found, strict=True) if isinstance(each, Comparison)]  # fmt: skip
+             for (_, variant), item in zip(pairs, found, strict=True) if isinstance(item, Comparison)]  # fmt: skip
     verdict_of = iter([None] * len(sure) if outcomes.missing else verdicts(sure, run.margin, names))
     return Analysis(
         tuple(_scored(plan, outcomes, v, c) for c in order for v in range(len(run.variants))),
         tuple(
             _compared(
-                plan, outcomes, variant, criterion, each, next(verdict_of) if isinstance(each, Comparison) else None
+                plan, outcomes, variant, criterion, item, next(verdict_of) if isinstance(item, Comparison) else None
             )
-            for (criterion, variant), each in zip(pairs, found, strict=True)
+            for (criterion, variant), item in zip(pairs, found, strict=True)
         ),
         tuple(_cost(plan, outcomes, variant) for variant in range(len(run.variants))),
         people_of(plan, outcomes, labels),
@@ -369,20 +369,20 @@ class Gate:
     @classmethod
     def parse(cls, text: str, run: Run) -> Self:
         """Return the gate. Raise WrongRun for an invalid gate, or an unknown variant."""
-        found = _GATE.fullmatch(text)
+        match = _GATE.fullmatch(text)
         names = [variant.name for variant in run.variants]
-        if found is None:
+        if match is None:
             raise WrongRun(
                 f"--gate is {text!r}; write it as 'B >= A - 0.02', with spaces around each sign, or as 'B >= 0.9'"
             )
-        for name in found.group(1, 2):
+        for name in match.group(1, 2):
             if name is not None and name not in names:
                 raise WrongRun(
                     f"--gate names {name!r}, and the variants are {', '.join(names)}: write it as 'B >= A - 0.02', "
                     "with spaces around each sign, or as 'B >= 0.9'"
                 )
-        by = float(found[5] or found[4] or 0.0) * (-1 if found[3] == "-" else 1)
-        return cls(text.strip(), names.index(found[1]), None if found[2] is None else names.index(found[2]), by)
+        by = float(match[5] or match[4] or 0.0) * (-1 if match[3] == "-" else 1)
+        return cls(text.strip(), names.index(match[1]), None if match[2] is None else names.index(match[2]), by)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class Asks:
             return (Message(role="user", content=found),)
         if not isinstance(found, Sequence) or not found or len(found) > MAX_MESSAGES:
             raise ValueError(f"`{self.reference}` must be text, or a list of 1 to {MAX_MESSAGES} messages")
-        return tuple(_spoken(each, f"{self.reference}[{place}]") for place, each in enumerate(found))
+        return tuple(_spoken(item, f"{self.reference}[{place}]") for place, item in enumerate(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def _asks(given: Mapping[str, Any], path: str) -> Asks:
     turns = _TEMPLATE.given(raw, within).get("template")
     if not isinstance(turns, list | tuple) or not 0 < len(turns) <= MAX_MESSAGES:
         raise wrong(f"{within}.template", f"must be a list of 1 to {MAX_MESSAGES} messages")
-    found = tuple(_turn(each, f"{within}.template[{n}]") for n, each in enumerate(turns))
+    found = tuple(_turn(turn, f"{within}.template[{n}]") for n, turn in enumerate(turns))
     return Asks(model, found, None, sampling, output, names)
 
 
@@ -148,7 +148,7 @@ def _output(given: Mapping[str, Any], path: str) -> tuple[OutputFormat | None, M
     fields.
     """
     chat, text = (f"{path}.{name}" for name in _FORMATS)
-    found = [each for each in (chat_format(given, chat), response_format(given, text)) if each.fields]
+    found = [item for item in (chat_format(given, chat), response_format(given, text)) if item.fields]
     if not found:
         return None, {}
     if len(found) > 1:

@@ -117,7 +117,7 @@ class Beginning:
 
     def _write(self, goes_on: Callable[[], object]) -> None:
         if self._found:
-            self._bytes += sum(len(each.item) + len(each.sample or "") for each in self._found)
+            self._bytes += sum(len(item.item) + len(item.sample or "") for item in self._found)
             self._ledger.of(Evals).put_items(self._run.number, self._found, self._bytes)
             self._found, self._size = [], 0
         goes_on()
@@ -291,7 +291,7 @@ class EvalRuns:
         """Return the run's beginning; None if it ended at once, or other runs must begin before."""
         if len(self._begun) >= _BEGUN_AT_ONCE:
             return None
-        if sum(each.tenant == run.tenant for each in self._begun.values()) >= _BEGUN_OF_A_TENANT:
+        if sum(item.tenant == run.tenant for item in self._begun.values()) >= _BEGUN_OF_A_TENANT:
             return None
         source = json.loads(run.data_source)["source"]["id"]
         if self._ledger.of(StoredFiles).file(source, run.tenant) is None:

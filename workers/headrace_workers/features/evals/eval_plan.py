@@ -153,11 +153,11 @@ class EvalPlan:
 
     def results(self, scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return the result of each grader, given the scores of a receipt."""
-        found, place = [], 0
+        entries, place = [], 0
         for grader in self.graders:
-            found.append(grader.result(scores[place : place + len(grader.parts)]))
+            entries.append(grader.result(scores[place : place + len(grader.parts)]))
             place += len(grader.parts)
-        return found
+        return entries
 
     @property
     def criteria_count(self) -> int:
@@ -198,7 +198,7 @@ def judged_by(graders: Sequence[Grader]) -> Template | None:
     read.
     """
     read = [part.judged for grader in graders for part in grader.parts if part.judged is not None]
-    return next((each for each in read if each.only_field == SAMPLED), read[0] if read else None)
+    return next((template for template in read if template.only_field == SAMPLED), read[0] if read else None)
 
 
 def models_of(graders: Sequence[Grader]) -> dict[str, str]:

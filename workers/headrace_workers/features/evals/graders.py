@@ -79,12 +79,12 @@ class Formula:
     def value(self, scores: Mapping[str, float]) -> float:
         """Return the formula's value. Raise ValueError where it has none."""
         try:
-            found = _formula_value(self.tree, scores)
+            share = _formula_value(self.tree, scores)
         except (ArithmeticError, ValueError) as error:
             raise ValueError(str(error) or type(error).__name__) from None
-        if not math.isfinite(found):
+        if not math.isfinite(share):
             raise ValueError("the result is no finite number")
-        return float(found)
+        return float(share)
 
 
 def _formula_names(node: ast.expr, text: str) -> set[str]:
@@ -100,7 +100,7 @@ def _formula_names(node: ast.expr, text: str) -> set[str]:
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS and args:
             if len(args) > 1 and name not in _SEVERAL:
                 raise ValueError(f"{name} takes one value")
-            return set().union(*(_formula_names(each, text) for each in args))
+            return set().union(*(_formula_names(item, text) for item in args))
     segment = (ast.get_source_segment(text, node) or text)[:_SHOWN]
     raise ValueError(f"{segment!r} is not taken: there are + - * / ^, numbers, {', '.join(_FUNCTIONS)}")
 
@@ -118,7 +118,7 @@ def _formula_value(node: ast.expr, scores: Mapping[str, float]) -> float:
         case ast.Call(func=ast.Name(id=name), args=[only]) if name in _SEVERAL:
             return _formula_value(only, scores)
         case ast.Call(func=ast.Name(id=name), args=args):
-            return float(_FUNCTIONS[name](*(_formula_value(each, scores) for each in args)))
+            return float(_FUNCTIONS[name](*(_formula_value(item, scores) for item in args)))
     raise ValueError("it was not checked")  # `parse` lets nothing else through
 
 
@@ -284,17 +284,17 @@ def graders_of(criteria: Sequence[Any]) -> tuple[Grader, ...]:
     """Return the graders of an eval. Raise Refused, which names the place of what is wrong or not supported."""
     if not criteria:
         raise wrong("testing_criteria", "must name at least one grader")
-    found = tuple(_grader(each, f"testing_criteria[{place}]") for place, each in enumerate(criteria))
-    names = [grader.name for grader in found]
+    graders = tuple(_grader(criterion, f"testing_criteria[{place}]") for place, criterion in enumerate(criteria))
+    names = [grader.name for grader in graders]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise wrong("testing_criteria", f"two are called {twice!r}: give each a name of its own")
-    parts = [part for grader in found for part in grader.parts]
+    parts = [part for grader in graders for part in grader.parts]
     if len(parts) > MAX_CRITERIA:
         raise wrong("testing_criteria", f"are {len(parts)} with those of `multi`, and may be {MAX_CRITERIA}")
     labels = [part.label for part in parts]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise wrong("testing_criteria", f"two are called {twice!r} as criteria: let their names differ in letters")
-    return found
+    return graders
 
 
 def _grader(raw: Any, path: str) -> Grader:
@@ -305,8 +305,8 @@ def _grader(raw: Any, path: str) -> Grader:
         return Grader(part.leaf.name, part.leaf.type, (part,), _threshold(part.leaf, path))
     multi = _read(Multi, raw, path)
     parts = tuple(
-        _judging({**each, "name": name}, f"{path}.graders.{name}", within=f"{multi.name}.{name}")
-        for name, each in multi.graders.items()
+        _judging({**grader, "name": name}, f"{path}.graders.{name}", within=f"{multi.name}.{name}")
+        for name, grader in multi.graders.items()
     )
     try:
         formula = Formula.parse(multi.calculate_output, tuple(multi.graders))
@@ -337,7 +337,7 @@ def _judging(raw: Mapping[str, Any], path: str, within: str | None = None) -> Ju
         if leaf.range is not None and not 0 < leaf.range[1] - leaf.range[0] < math.inf:
             raise wrong(f"{path}.range", "must be two numbers, the smaller first, that can be subtracted")
     question, before = _prompt(leaf.input, f"{path}.input")
-    named = {name for each in (question, *(text for _, text in before)) for name in each.fields}
+    named = {name for template in (question, *(text for _, text in before)) for name in template.fields}
     reads = Template.parse(f"{{{{{SAMPLED}}}}}") if SAMPLED in named else None
     return Judging(leaf, label, version, reads, question, before)
 
@@ -373,12 +373,12 @@ def _compared(leaf: StringCheck | TextSimilarity, path: str) -> tuple[Template, 
 
 def _prompt(messages: Sequence[Any], path: str) -> tuple[Template, tuple[tuple[str, Template], ...]]:
     """Return the question to a model that judges, and the messages before it, each with its role."""
-    turns_read = [said_in(each, f"{path}[{place}]") for place, each in enumerate(messages)]
+    turns_read = [said_in(message, f"{path}[{place}]") for place, message in enumerate(messages)]
     asks = "user" if any(role == "user" for role, _ in turns_read) else "system"
     turns = [(role, text) for role, text in turns_read if role != "system" or asks == "system"]
     if turns[-1][0] != asks:
         raise wrong(path, "ends with the assistant's word: let the last message be the question, as the user's")
-    last = list(takewhile(lambda each: each[0] == asks, reversed(turns)))[::-1]
+    last = list(takewhile(lambda turn: turn[0] == asks, reversed(turns)))[::-1]
     question = template_of("\n\n".join(text for _, text in last), path)
     system = [("system", text) for role, text in turns_read if role == "system" and asks == "user"]
     before = [*system, *turns[: len(turns) - len(last)]]

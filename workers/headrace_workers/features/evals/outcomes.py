@@ -137,7 +137,7 @@ def read_outcomes(plan: Plan, receipts: Receipts) -> Outcomes:
     def empty() -> Floats:
         return np.full(shape, np.nan)
 
-    found = Outcomes(
+    outcomes = Outcomes(
         scores=np.full((*shape, criteria), np.nan),
         status=np.full(shape, STATUSES.index("missing"), dtype=np.int8),
         prompt_tokens=empty(), completion_tokens=empty(), total_ms=empty(), ran_ms=empty(),
@@ -148,12 +148,13 @@ def read_outcomes(plan: Plan, receipts: Receipts) -> Outcomes:
     for row in range(shape[0]):
         for variant in range(variants):
             receipt = receipts.of(row * variants + variant + 1)
-            _note(found, receipt, plan.run.criterion_names, row, variant)
+            _note(outcomes, receipt, plan.run.criterion_names, row, variant)
     whole = (items, repeats, variants)
     return Outcomes(
-        found.scores.reshape(*whole, criteria), found.status.reshape(whole), found.prompt_tokens.reshape(whole),
-        found.completion_tokens.reshape(whole), found.total_ms.reshape(whole), found.ran_ms.reshape(whole),
-        found.cached.reshape(whole), found.failures, found.abstentions,
+        outcomes.scores.reshape(*whole, criteria), outcomes.status.reshape(whole),
+        outcomes.prompt_tokens.reshape(whole), outcomes.completion_tokens.reshape(whole),
+        outcomes.total_ms.reshape(whole), outcomes.ran_ms.reshape(whole),
+        outcomes.cached.reshape(whole), outcomes.failures, outcomes.abstentions,
     )  # fmt: skip
 
 

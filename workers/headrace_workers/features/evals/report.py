@@ -44,7 +44,7 @@ def short_score_rows(analysis: Analysis) -> Cells:
 
 def difference_rows(analysis: Analysis) -> Cells:
     """Return a row for each comparison with the first variant."""
-    return [_difference(each) for each in analysis.compared]
+    return [_difference(compared) for compared in analysis.compared]
 
 
 def cost_rows(analysis: Analysis) -> Cells:
@@ -77,11 +77,11 @@ def people_rows(plan: Plan, people: Sequence[People]) -> Cells:
     """Return people's results: for each criterion a row for each variant, and for each difference from the first."""
     names = [variant.name for variant in plan.run.variants]
     rows: list[tuple[str, ...]] = []
-    for each in people:
+    for person in people:
         against = [f"{name} − {names[0]}" for name in names[1:]]
-        known = (_estimate(each.agreement), _estimate(each.kappa), _estimate(each.among_people))
-        for name, of in zip([*names, *against], [*each.means, *each.differences], strict=True):
-            rows.append((each.criterion, name, *_corrected(of), *known))
+        known = (_estimate(person.agreement), _estimate(person.kappa), _estimate(person.among_people))
+        for name, of in zip([*names, *against], [*person.means, *person.differences], strict=True):
+            rows.append((person.criterion, name, *_corrected(of), *known))
     return rows
 
 
@@ -92,8 +92,8 @@ def verdict_lines(plan: Plan, analysis: Analysis) -> list[str]:
             f"{score.criterion}: {score.variant} has {_mean(score)} ({_interval(score)})" for score in analysis.scores
         ]
     return [
-        f"{each.criterion}{' (primary)' if each.criterion == plan.run.primary else ''}: {each.words}"
-        for each in analysis.compared
+        f"{compared.criterion}{' (primary)' if compared.criterion == plan.run.primary else ''}: {compared.words}"
+        for compared in analysis.compared
     ]
 
 
@@ -235,10 +235,10 @@ def summary(plan: Plan, analysis: Analysis, gate: Passed | None) -> dict[str, An
         "margin": plan.run.margin,
         "level": plan.run.level,
         "gate": None if gate is None else asdict(gate),
-        "comparisons": [_compared_json(each) for each in analysis.compared],
+        "comparisons": [_compared_json(compared) for compared in analysis.compared],
         "scores": [_scored_json(score) for score in analysis.scores],
-        "people": [_people_json(plan, each) for each in analysis.people],
-        "variants": [_cost_json(plan, place, each) for place, each in enumerate(analysis.costs)],
+        "people": [_people_json(plan, person) for person in analysis.people],
+        "variants": [_cost_json(plan, place, cost) for place, cost in enumerate(analysis.costs)],
         "run": plan.pinned["run"],
     }
 

@@ -93,8 +93,8 @@ def _plots(plan: Plan, analysis: Analysis) -> list[str]:
         ]
         if spans:
             drawn.append(pages.intervals(criterion, pages.Axis("mean", 0.0, 1.0, pages.plain), spans))
-        against = [each for each in analysis.compared if each.criterion == criterion]
-        if compared := [_span(each) for each in against if each.verdict is not None]:
+        against = [item for item in analysis.compared if item.criterion == criterion]
+        if compared := [_span(item) for item in against if item.verdict is not None]:
             wide = max(plan.run.margin, *(max(abs(span.low), abs(span.high)) for span in compared)) * 1.1
             axis = pages.Axis(f"better than {plan.run.variants[0].name} by", -wide, wide, pages.plain)
             marks = [pages.Mark(0.0, "the same"), pages.Mark(plan.run.margin, "margin")]
@@ -112,7 +112,8 @@ def _items(plan: Plan, receipts: Receipts) -> Section:
     names = [variant.name for variant in plan.run.variants]
     shown = [item_json(plan, receipts, number) for number in range(min(MOST_ITEMS, len(plan.dataset.items)))]
     rows = [
-        (each["item"], _fields(each["row"]), *(_answers(each["variants"][name]) for name in names)) for each in shown
+        (entry["item"], _fields(entry["row"]), *(_answers(entry["variants"][name]) for name in names))
+        for entry in shown
     ]
     total = len(plan.dataset.items)
     words = [f"The first {len(shown)} of {total:,}; the JSON report has all."] if total > len(shown) else []

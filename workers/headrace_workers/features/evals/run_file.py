@@ -203,9 +203,13 @@ def _filled(raw: dict[str, Any], path: Path, default_model: str) -> dict[str, An
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
             raise WrongRun(f"{path}: {name}: must be tables: write [[{name}]] above each")
     common = _with_texts(common, path, "common")
-    own = [_with_texts(each, path, f"variants {place}") for place, each in enumerate(filled.get("variants", []), 1)]
-    filled["variants"] = [_variant(common, each, default_model) for each in own]
-    filled["criteria"] = [_criterion(each, path, place) for place, each in enumerate(filled.get("criteria", []), 1)]
+    own = [
+        _with_texts(variant, path, f"variants {place}") for place, variant in enumerate(filled.get("variants", []), 1)
+    ]
+    filled["variants"] = [_variant(common, entry, default_model) for entry in own]
+    filled["criteria"] = [
+        _criterion(criterion, path, place) for place, criterion in enumerate(filled.get("criteria", []), 1)
+    ]
     return filled
 
 

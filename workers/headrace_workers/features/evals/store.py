@@ -296,12 +296,12 @@ class Evals(LedgerStore):
         """Remove an eval with all its runs. Raise StillRuns while one of them runs."""
         with writing(self._engine) as tx:
             alone(tx, _counted(tenant))  # a run may be starting
-            if (found := _eval(tx, eval_id, tenant)) is None:
+            if (row := _eval(tx, eval_id, tenant)) is None:
                 return
-            if running := tx.execute(select(RUNS.c.id).where(RUNS.c.eval == found.number, IS_OPEN).limit(1)).scalar():
+            if running := tx.execute(select(RUNS.c.id).where(RUNS.c.eval == row.number, IS_OPEN).limit(1)).scalar():
                 raise StillRuns(f"{running} has not ended: cancel it first, or wait for it")
-            tx.execute(update(RUNS).where(RUNS.c.eval == found.number).values(removed_at=now_ms()))
-            tx.execute(delete(EVALS).where(EVALS.c.number == found.number))
+            tx.execute(update(RUNS).where(RUNS.c.eval == row.number).values(removed_at=now_ms()))
+            tx.execute(delete(EVALS).where(EVALS.c.number == row.number))
 
     # -- runs
 
@@ -348,11 +348,11 @@ class Evals(LedgerStore):
     def remove_run(self, eval_id: str, run_id: str, tenant: str) -> None:
         """Remove a run with its items. Raise StillRuns while it runs."""
         with writing(self._engine) as tx:
-            found = _run(tx, eval_id, run_id, tenant)
-            if found is not None and found.ended_at is None:
+            row = _run(tx, eval_id, run_id, tenant)
+            if row is not None and row.ended_at is None:
                 raise StillRuns(f"{run_id} has not ended: cancel it first, or wait for it")
-            if found is not None:
-                tx.execute(update(RUNS).where(RUNS.c.number == found.number).values(removed_at=now_ms()))
+            if row is not None:
+                tx.execute(update(RUNS).where(RUNS.c.number == row.number).values(removed_at=now_ms()))
 
     def items(
         self, run: int, *, after: int | None, limit: int, newest: bool = False, status: str | None = None

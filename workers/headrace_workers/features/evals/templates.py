@@ -53,15 +53,15 @@ class Scope(Mapping[str, Any]):
 def template_of(text: str, path: str) -> Template:
     """Return the template. Raise Refused, which names a placeholder that reads an unknown value."""
     try:
-        found = Template.parse(text)
+        template = Template.parse(text)
     except ValueError as error:
         raise wrong(path, str(error)) from None
-    for name in found.fields:
+    for name in template.fields:
         if name != SAMPLED and name.split(".")[0] != _ITEM:
             raise unsupported(
                 path, f"{{{{{name}}}}} is not known: a template reads {{{{item.…}}}} and {{{{{SAMPLED}}}}}"
             )
-    return found
+    return template
 
 
 def filled(template: Template, scope: Mapping[str, Any], what: str, write: Callable[[Any], str] = as_text) -> str:

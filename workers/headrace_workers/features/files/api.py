@@ -133,11 +133,11 @@ async def list_files(
     """Return the tenant's files, ordered by age."""
     if after is not None:
         await file_of(services, caller, after, "after")
-    found = await services.ask(
+    rows = await services.ask(
         services.ledger.of(StoredFiles).files, caller.tenant, purpose=purpose, after=after, limit=limit + 1,
         newest_first=order == "desc",
     )  # fmt: skip
-    return FileList.of(found, limit, FileObject.of)
+    return FileList.of(rows, limit, FileObject.of)
 
 
 @router.get("/v1/files/{file_id}", responses=ERRORS)
@@ -174,10 +174,10 @@ async def delete(file_id: str, caller: Writes, services: Wired) -> FileDeleted:
 async def file_of(services: Services, caller: Caller, file_id: str, param: str = "file_id") -> Row[Any]:
     """Return a file of the caller's tenant. Raise 403 if the caller may not read files, 404 if there is none."""
     caller.need(FILES_READ, param)
-    found = await services.known(services.ledger.of(StoredFiles).file, file_id, caller.tenant)
-    if found is None:
+    row = await services.known(services.ledger.of(StoredFiles).file, file_id, caller.tenant)
+    if row is None:
         raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no file of this id", param=param)
-    return found
+    return row
 
 
 async def stored(services: Services, caller: Caller, work: Callable[[GoesOn], T], size: int = 0) -> T:
@@ -351,10 +351,10 @@ async def cancel(caller: Writes, services: Wired, upload: Own) -> UploadShape:
 
 
 async def _upload(services: Services, caller: Caller, upload_id: str) -> Row[Any]:
-    found = await services.known(services.ledger.of(StoredFiles).upload, upload_id, caller.tenant)
-    if found is None:
+    row = await services.known(services.ledger.of(StoredFiles).upload, upload_id, caller.tenant)
+    if row is None:
         raise Refusal(Why.NOT_FOUND, "upload_id: this tenant has no upload of this id", param="upload_id")
-    return found
+    return row
 
 
 def _shape(upload: Row[Any], file: FileObject | None = None) -> UploadShape:

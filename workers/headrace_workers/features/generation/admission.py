@@ -93,15 +93,15 @@ class PromptCheck(AdmissionCheck):
         except HeadraceError:
             return error
         if job.output is not None:
-            found = PromptTooLong(
+            too_long = PromptTooLong(
                 f"the format that stands in the prompt makes it too long: {error}; or shorten the schema, or set "
                 "output.in_prompt to false"
             )
-            found.param = "output"
+            too_long.param = "output"
         else:
-            found = PromptTooLong(
+            too_long = PromptTooLong(
                 f"the tools that the prompt describes make it too long: {error}; or offer fewer tools, or describe "
                 "them in fewer words"
             )
-            found.param = "tools"
-        return found
+            too_long.param = "tools"
+        return too_long

@@ -59,7 +59,7 @@ def objected(answer: str, objection: str) -> dict[str, Any]:
 
 def turns_in(context: Mapping[str, Any]) -> tuple[Message, ...]:
     """Return the turns in that context; none where the model is not asked again."""
-    return tuple(Message.model_validate(each) for each in context.get(TURNS, ()))
+    return tuple(Message.model_validate(item) for item in context.get(TURNS, ()))
 
 
 class AttemptTooLong(HeadraceError):
@@ -123,7 +123,7 @@ def failed(task: Task, error: HeadraceError, generator: Generator, ms: float) ->
     if isinstance(error, BreakerIsOpen):
         shut = failed_attempt(generator, error, 0)
         return Unanswered(error, shut, opens_in=error.after or inf, until=Signal(signal_of(model)))
-    is_first = all(each.model != model for each in tried_in(task.context))
+    is_first = all(attempt.model != model for attempt in tried_in(task.context))
     return Unanswered(
         error,
         None if isinstance(error, GivenUp) else failed_attempt(generator, error, ms),
@@ -177,14 +177,14 @@ def _because(task: Task, model: str) -> str | None:
     ahead = [link.model for link in links][: [link.model for link in links].index(model)] if links else []
     tried = {attempt.model: attempt for attempt in tried_in(task.context) if attempt.model in ahead}
     skipped = [link for link in links if link.skipped and link.model in ahead]
-    abstained = {each: why for each, why in task.context.get(ABSTAINED, {}).items() if each in ahead}
+    abstained = {item: why for item, why in task.context.get(ABSTAINED, {}).items() if item in ahead}
     told = {*tried, *abstained, *(link.model for link in skipped)}
-    when_breaker_open = [each for each in ahead if each not in told]
+    when_breaker_open = [text for text in ahead if text not in told]
     if not ahead:
         return None
-    parts = [in_words([tried[each] for each in ahead if each in tried], skipped)]
-    parts += [f"{each} (abstained: {why})" for each, why in abstained.items()]
-    parts += [f"{each} (not asked: it failed for others)" for each in when_breaker_open]
+    parts = [in_words([tried[text] for text in ahead if text in tried], skipped)]
+    parts += [f"{item} (abstained: {why})" for item, why in abstained.items()]
+    parts += [f"{text} (not asked: it failed for others)" for text in when_breaker_open]
     return f"{model} answered in place of {', '.join(part for part in parts if part)}"[:MAX_SHORT_TEXT]
 
 
@@ -261,8 +261,8 @@ def shortened(
 def _earlier(task: Task, error: HeadraceError) -> Done | None:
     """Return how the job goes on with the answer that it had before it was sent back to its model; None without one."""
     ends = (addition.without_another(task.context, error) for addition in reversed(answering()))
-    found = next((end for end in ends if end is not None), None)
-    return found and replace(found, context={**found.context, **forgotten(task.context)})
+    done = next((end for end in ends if end is not None), None)
+    return done and replace(done, context={**done.context, **forgotten(task.context)})
 
 
 def _another(

@@ -80,14 +80,17 @@ class KnownBreakers:
         """
         known, now = self._last()
         return frozenset(
-            model for model, each in known.items() if each.breaker.opens_in(now) or tenant in each.breaker.open_for(now)
+            model
+            for model, health in known.items()
+            if health.breaker.opens_in(now) or tenant in health.breaker.open_for(now)
         )
 
     def barred(self) -> dict[str, frozenset[str] | None]:
         """Return the tenants that may not ask a model at the moment, by model; None stands for all."""
         known, now = self._last()
         found = {
-            model: None if each.breaker.opens_in(now) else each.breaker.open_for(now) for model, each in known.items()
+            model: None if health.breaker.opens_in(now) else health.breaker.open_for(now)
+            for model, health in known.items()
         }
         return {model: tenants for model, tenants in found.items() if tenants is None or tenants}
 
@@ -98,9 +101,9 @@ class KnownBreakers:
         """
         known, now = self._last()
         return {
-            model: 0 if each.breaker.opens_in(now) else 1
-            for model, each in known.items()
-            if each.breaker.open_until is not None or not each.breaker.answers_others()
+            model: 0 if health.breaker.opens_in(now) else 1
+            for model, health in known.items()
+            if health.breaker.open_until is not None or not health.breaker.answers_others()
         }
 
     def look(self) -> tuple[Mapping[str, Health], int]:
@@ -109,7 +112,8 @@ class KnownBreakers:
         """
         with self._lock:
             is_calm = all(
-                each.breaker.open_until is None and not each.breaker.singled_out() for each in self._known.values()
+                health.breaker.open_until is None and not health.breaker.singled_out()
+                for health in self._known.values()
             )
             if self._monotonic() - self._known_at <= (self._look_every if is_calm else _READ_OFTEN):
                 return self._known, self._now()
@@ -118,7 +122,7 @@ class KnownBreakers:
         with self._lock:
             if self._notes == notes:  # else a change of our own is newer
                 self._known, self._known_at = found, self._monotonic()
-                self._set_clock(next((each.now for each in found.values()), 0))
+                self._set_clock(next((health.now for health in found.values()), 0))
             return self._known, self._now()
 
     def last(self, model: str) -> tuple[Breaker, int]:
@@ -236,12 +240,12 @@ class ModelHealth:
         }
         works_for -= {of for _, of in failures}
         with self._lock:
-            found = self._calls
+            calls = self._calls
             self._calls = Calls(
-                found.calls + answered + len(failures),
-                found.failures + len(failures),
-                found.ms + int(ms) * answered,
-                max(found.slowest_ms, int(ms)) if answered else found.slowest_ms,
+                calls.calls + answered + len(failures),
+                calls.failures + len(failures),
+                calls.ms + int(ms) * answered,
+                max(calls.slowest_ms, int(ms)) if answered else calls.slowest_ms,
             )
         try:
             for error, of in failures:
@@ -295,8 +299,8 @@ class ModelHealth:
         with self._lock:
             if not self._calls.calls or self._monotonic() - self._told_at < _TELL_EVERY:
                 return
-            found, self._calls, self._told_at = self._calls, Calls(), self._monotonic()
-        self._breakers.add_calls(self._model, found)
+            calls, self._calls, self._told_at = self._calls, Calls(), self._monotonic()
+        self._breakers.add_calls(self._model, calls)
 
 
 def _is_failure(error: HeadraceError) -> bool:
@@ -386,13 +390,18 @@ class MonitoredGenerator(WrappedGenerator):
             return [self._open(permit) for _ in requests]
         if not permit.probes and self.provider is not None:  # a model of this machine is asked at once
             barred = self._health.barred
-            requests = [replace(each, barred=partial(barred, of)) for each, of in zip(requests, tenants, strict=True)]
+            requests = [
+                replace(request, barred=partial(barred, of)) for request, of in zip(requests, tenants, strict=True)
+            ]
         fault = self._health.drill()
         begun = self._monotonic()
         found = self._inner.generate(requests) if fault is None else injected(fault, requests)
         self._health.note(found, (self._monotonic() - begun) * 1000, probed=permit.probes, tenants=tenants)
         if permit.probes:  # one that failed has opened the breaker: its model is not asked once more
-            found = [RemoteFailed(reason_of(each)) if isinstance(each, ServerFailed) else each for each in found]
+            found = [
+                RemoteFailed(reason_of(completion)) if isinstance(completion, ServerFailed) else completion
+                for completion in found
+            ]
         return found
 
     def _for_each_tenant(self, requests: Sequence[R], ask: Callable[[Sequence[R]], list[A]]) -> list[A]:

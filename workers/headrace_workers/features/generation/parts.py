@@ -123,11 +123,11 @@ class BoundedGenerator(WrappedGenerator):
         A request without a tenant is never sent.
         """
         may = [request.tenant is not None and self._allows(request.tenant, self._provider) for request in requests]
-        sent = [each for each, permitted in zip(requests, may, strict=True) if permitted]
+        sent = [request for request, permitted in zip(requests, may, strict=True) if permitted]
         answers = iter(self._inner.generate(sent) if sent else ())
         return [
-            next(answers) if permitted else not_allowed(each.tenant or "", self._provider, self.alias)
-            for each, permitted in zip(requests, may, strict=True)
+            next(answers) if permitted else not_allowed(request.tenant or "", self._provider, self.alias)
+            for request, permitted in zip(requests, may, strict=True)
         ]
 
     def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:

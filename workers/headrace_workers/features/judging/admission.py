@@ -29,15 +29,15 @@ def check_criteria(criteria: Sequence[Criterion]) -> None:
     wrong schema. Criteria that are too large to be checked here are left to the judge.
     """
     left, left_in_schemas = _MOST, _MOST_IN_SCHEMAS
-    for number, each in enumerate(criteria):
-        if isinstance(each, Regex):
-            left -= len(each.pattern)
+    for number, criterion in enumerate(criteria):
+        if isinstance(criterion, Regex):
+            left -= len(criterion.pattern)
             if left >= 0:
-                _check_pattern(each.pattern, number)
-        elif isinstance(each, JsonSchema):
-            left_in_schemas -= _characters_of_patterns(each.json_schema)
+                _check_pattern(criterion.pattern, number)
+        elif isinstance(criterion, JsonSchema):
+            left_in_schemas -= _characters_of_patterns(criterion.json_schema)
             if left_in_schemas >= 0:
-                _check_schema(each.json_schema, number)
+                _check_schema(criterion.json_schema, number)
 
 
 def _check_pattern(pattern: str, number: int) -> None:

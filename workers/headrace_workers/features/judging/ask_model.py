@@ -100,8 +100,8 @@ def build_prompt(of: Rubric, subject: Subject, scale: Scale, *, context_length: 
 
 def _in_turns(messages: Sequence[Message]) -> Iterator[Message]:
     """Yield the messages, with consecutive ones of one role joined: many templates take only turns."""
-    for role, same in groupby(messages, key=lambda each: each.role):
-        yield Message(role=role, content="\n\n".join(each.content for each in same))
+    for role, same in groupby(messages, key=lambda message: message.role):
+        yield Message(role=role, content="\n\n".join(message.content for message in same))
 
 
 def room_of(question: str, context_length: int, taken: int = 0) -> int:
@@ -241,16 +241,21 @@ def _ask(generator: Generator, questions: Mapping[Position, _Question]) -> Found
         answers = _answers(generator, list(questions.values()), scale)
     except ValueError as error:  # the port's word for: the model's tokens do not tell the labels apart
         reason = f"the model {generator.alias} cannot judge on this scale: {error}"[:500]
-        return {place: unscored(each.criterion, NotJudged.WRONG_SCALE, reason) for place, each in questions.items()}
+        return {
+            place: unscored(question.criterion, NotJudged.WRONG_SCALE, reason) for place, question in questions.items()
+        }
     except Exception as error:
         passing = isinstance(error, HeadraceError) and error.category.retryable
         if not passing and len({i for i, _ in questions}) > 1:
             raise
         # One subject alone was hit: its other criteria have their scores all the same.
         found = trouble(error)
-        return {place: _lasting(found, each.criterion, generator) for place, each in questions.items()}
+        return {place: _lasting(found, question.criterion, generator) for place, question in questions.items()}
     rest = iter(answers)
-    return {place: _read(each, [*islice(rest, len(each.prompts))], generator) for place, each in questions.items()}
+    return {
+        place: _read(question, [*islice(rest, len(question.prompts))], generator)
+        for place, question in questions.items()
+    }
 
 
 def _answers(generator: Generator, questions: Sequence[_Question], scale: Scale) -> list[_AnswerOrError]:
@@ -267,7 +272,7 @@ def _answers(generator: Generator, questions: Sequence[_Question], scale: Scale)
         one_of_them = ChoiceFormat(choices=labels)  # an engine that cannot make sure of it answers freely
         choices = [Request(request.messages, _IN_WORDS, request.tenant, output=one_of_them) for request in requests]
         written = generator.generate(choices)
-        return [_of(lambda said: read_words(said.text, scale), each) for each in written]
+        return [_of(lambda said: read_words(said.text, scale), completion) for completion in written]
     return [_of(lambda said: read_answer(said.masses, scale), score) for score in scores]
 
 
@@ -288,12 +293,12 @@ def _read(question: _Question, answers: Sequence[_AnswerOrError], generator: Gen
         if isinstance(answer, HeadraceError):
             return _lasting(answer, criterion, generator)
         read.append(answer)
-    masses = [each.mass for each in read if each.mass is not None]
+    masses = [item.mass for item in read if item.mass is not None]
     note = _SHORTENED if any(prompt.shortened for prompt in question.prompts) else None
     by |= {"mass": min(masses, default=None), "method": "probabilities" if masses else "answer", "note": note}
     if isinstance(criterion, Rubric):
         return scored(criterion, value=read[0].value, **by)
-    value = preferred(*(each.value for each in read))
+    value = preferred(*(item.value for item in read))
     if value is None:
         return unscored(criterion, NotJudged.ORDER, FLIPPED, **by)
     return scored(criterion, value=value, **by)

@@ -80,15 +80,15 @@ def groundedness(
     verifier = None if verify is None else load_verifier_here(home_of(), verify)
     with progress("verifying", len(claims)) as advance:
         try:
-            found = measure_claims(verifier, claims, embedder_here(), advance)
+            quality = measure_claims(verifier, claims, embedder_here(), advance)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
     if verify is not None:
-        tell_quality(home_of(), verify, found, as_json)
+        tell_quality(home_of(), verify, quality, as_json)
     if as_json:
-        put_json({**asdict(found), "is_chance": found.is_chance})
+        put_json({**asdict(quality), "is_chance": quality.is_chance})
     else:
-        say(found.sentence)
+        say(quality.sentence)
 
 
 _JOBS, _RECEIPTS = "jobs.jsonl", "receipts.jsonl"
@@ -289,7 +289,7 @@ def _trial_document(trial: Trial, criterion: Criterion, called: str) -> dict[str
         "judged_both_times": len(trial.now), "only_before": trial.alone_before, "only_now": trial.alone_now,
         "turned_to_yes": trial.to_yes, "turned_to_no": trial.to_no,
         "not_judged_before": dict(trial.not_judged_before), "not_judged_now": dict(trial.not_judged_now),
-        "reasons": trial.reasons, "moved": [each._asdict() for each in trial.moved],
+        "reasons": trial.reasons, "moved": [turned._asdict() for turned in trial.moved],
         "mean": None, "mean_low": None, "mean_high": None,
     }  # fmt: skip
     if not isinstance(mean, Undefined):
@@ -306,9 +306,9 @@ def _show_trial(trial: Trial, file: Path, called: str, since: str) -> None:
     out = console(data=True)
     if trial.moved:
         rows = [
-            (each.job_id, f"{each.before:.2f}", f"{each.now:.2f}", f"{each.now - each.before:+.2f}",
-             " ".join(each.output[: _SHOWN * 4].split())[:_SHOWN])
-            for each in trial.moved
+            (turned.job_id, f"{turned.before:.2f}", f"{turned.now:.2f}", f"{turned.now - turned.before:+.2f}",
+             " ".join(turned.output[: _SHOWN * 4].split())[:_SHOWN])
+            for turned in trial.moved
         ]  # fmt: skip
         columns = ("job", "was", "would be", "change", "output")
         out.print(table("the largest changes", columns, rows, right=columns[1:4], whole=("job",)))

@@ -147,7 +147,7 @@ class Trial:
         self.now.append(score.value)
         if not math.isclose(past.value, score.value, abs_tol=1e-9):
             self.moved.append(Turned(past.job_id, past.value, score.value, past.subject.output or ""))
-            self.moved.sort(key=lambda each: abs(each.now - each.before), reverse=True)
+            self.moved.sort(key=lambda turned: abs(turned.now - turned.before), reverse=True)
             del self.moved[self.examples :]
 
 
@@ -188,7 +188,7 @@ def tried(
     judge = asked_by(criterion, None)
     rest = iter(found)
     while group := [*islice(rest, _AT_ONCE)]:
-        subjects = [replace(each.subject, criteria=(judge,), tenant=each.tenant) for each in group]
+        subjects = [replace(row.subject, criteria=(judge,), tenant=row.tenant) for row in group]
         for past, scored in zip(group, score_all(subjects, generator, fault), strict=True):
             trial.note(past, scored.scores[0])
         yield len(group)

@@ -97,7 +97,7 @@ def _outcome(task: Task, embedder: Callable[[], CountingEmbedder], verifier: Cla
         score: Score | None
         try:
             if isinstance(criterion, Grounded) and not isinstance(given, _Nothing):
-                left = MOST_CLAIMS - sum(len(each.claims) for each in looked_up.values())
+                left = MOST_CLAIMS - sum(len(groundedness.claims) for groundedness in looked_up.values())
                 grounded = _grounded(task, text, given, embedder(), left if verifier is not None else 0)
                 score = _score(grounded, None, hints=criterion.hints)
                 if grounded.claims:
@@ -119,7 +119,7 @@ def _asked(task: Task, found: Mapping[int, Score], looked_up: Mapping[int, "Grou
     """Ask the verifier about the sentences of an answer: here, or in the stage of its model."""
     from headrace_workers.features.judging.groundedness.ground import pairs_of
 
-    pairs = [pair for each in looked_up.values() for pair in pairs_of(each, task.job.tenant)]
+    pairs = [pair for groundedness in looked_up.values() for pair in pairs_of(groundedness, task.job.tenant)]
     if by.verifier is not None:
         began = time.monotonic()
         verdicts = in_time(by.verifier, pairs, began + by.most_seconds, by.most_seconds)
@@ -130,7 +130,7 @@ def _asked(task: Task, found: Mapping[int, Score], looked_up: Mapping[int, "Grou
         away = Unavailable(f"no worker holds {by.name}")
         nothing = Verification(by.name, None, (away,) * len(pairs), 0.0)
         return _done({**found, **_verified(task, looked_up, nothing)})
-    waiting = {str(place): asdict(each) for place, each in looked_up.items()}
+    waiting = {str(place): asdict(groundedness) for place, groundedness in looked_up.items()}
     return asking(pairs, VERIFY_CLAIMS, {**to_context(EMBEDDED, found), _LOOKED_UP: waiting})
 
 
@@ -138,7 +138,7 @@ def _with_verdicts(task: Task, said: Verification) -> Done:
     """Return the outcome of a job that came back from the verifier."""
     from headrace_workers.features.judging.groundedness.ground import groundedness_in
 
-    looked_up = {int(place): groundedness_in(each) for place, each in (task.context.get(_LOOKED_UP) or {}).items()}
+    looked_up = {int(place): groundedness_in(item) for place, item in (task.context.get(_LOOKED_UP) or {}).items()}
     found = {**from_context(EMBEDDED, task.context), **_verified(task, looked_up, said)}
     return Done(context={**to_context(EMBEDDED, found), _LOOKED_UP: None, **forgotten()})
 
@@ -149,11 +149,13 @@ def _verified(task: Task, looked_up: Mapping[int, "Groundedness"], said: Verific
 
     scores: dict[int, Score] = {}
     rest = said.verdicts
-    for place, each in looked_up.items():
-        own, rest = rest[: len(each.claims)], rest[len(each.claims) :]
+    for place, groundedness in looked_up.items():
+        own, rest = rest[: len(groundedness.claims)], rest[len(groundedness.claims) :]
         criterion = task.job.criteria[place] if isinstance(task.job, JudgedJob) else None
         hints = isinstance(criterion, Grounded) and criterion.hints
-        scores[place] = _score(verified(each, own), Verification(said.model, said.provider, own, said.ms), hints=hints)
+        scores[place] = _score(
+            verified(groundedness, own), Verification(said.model, said.provider, own, said.ms), hints=hints
+        )
     return scores
 
 
@@ -205,16 +207,16 @@ def _score(found: "Groundedness", said: Verification | None, *, hints: bool) -> 
         reason = "the answer says nothing that could be looked up"
         return Score(criterion=_NAME, not_judged=NotJudged.NOTHING_SAID, reason=reason)
     beyond = f"; {found.beyond} more sentences were not looked up" if found.beyond else ""
-    listed = [each for each in found.unsupported if each.checked or hints]
+    listed = [unsupported for unsupported in found.unsupported if unsupported.checked or hints]
     named = tuple(
         Unsupported(
-            start=each.start,
-            stop=each.stop,
-            support=round(each.probability, 3),
-            reason=each.reason[:MAX_SHORT_TEXT],
-            checked=each.checked,
+            start=unsupported.start,
+            stop=unsupported.stop,
+            support=round(unsupported.probability, 3),
+            reason=unsupported.reason[:MAX_SHORT_TEXT],
+            checked=unsupported.checked,
         )
-        for each in listed[:MAX_UNSUPPORTED]
+        for unsupported in listed[:MAX_UNSUPPORTED]
     )
     verified = None if said is None else _use_of(said)
     note = _note(found, said) + beyond

@@ -154,10 +154,10 @@ def _by_length(asking: "_Asking", items: Sequence[Item]) -> Measure:
 def _by_origin(asking: "_Asking", items: Sequence[Item]) -> Measure:
     """Return how often the model prefers its own answer to a right one."""
     own = asking.answers([item.question for item in items])
-    mine = asking.pairs([(each.question, own[place], each.good) for place, each in enumerate(items)])
-    theirs = asking.pairs([(each.question, each.good, own[place]) for place, each in enumerate(items)])
+    mine = asking.pairs([(item.question, own[place], item.good) for place, item in enumerate(items)])
+    theirs = asking.pairs([(item.question, item.good, own[place]) for place, item in enumerate(items)])
     liked = (mine + 1 - theirs) / 2
-    apart = np.isfinite(liked) & ~np.isclose(liked, 0.5) & np.array([bool(each) for each in own])
+    apart = np.isfinite(liked) & ~np.isclose(liked, 0.5) & np.array([bool(text) for text in own])
     why = "it wrote no answer of its own" if not any(own) else None
     share_of_own = _share(liked > 0.5, apart, liked, why)
     return Measure("a right answer and its own: its own preferred", share_of_own, 0.5, False)
@@ -209,7 +209,7 @@ class _Asking:
         """Return the model's own answer to each prompt; empty where it gives none."""
         requests = [Request((Message(role="user", content=question),), _SHORT) for question in questions]
         found = self._generator.generate(requests)
-        return ["" if isinstance(each, HeadraceError) else each.text.strip() for each in found]
+        return ["" if isinstance(completion, HeadraceError) else completion.text.strip() for completion in found]
 
     def pairs(self, questions: Sequence[tuple[str, str, str]]) -> NDArray[np.float64]:
         """Return P(the first is better) of (question, first, second)."""
@@ -238,12 +238,12 @@ class _Asking:
         values = np.full(len(prompts), np.nan)
         self.asked += len(prompts)
         asked = [LabelRequest(messages, tuple(scale.values), whole=scale.whole) for messages in prompts]
-        for place, found in enumerate(self._generator.label_probabilities(asked)):
-            if isinstance(found, HeadraceError):
-                self.trouble = self.trouble or str(found)
+        for place, scores in enumerate(self._generator.label_probabilities(asked)):
+            if isinstance(scores, HeadraceError):
+                self.trouble = self.trouble or str(scores)
                 continue
             try:
-                answer = read_answer(found.masses, scale)
+                answer = read_answer(scores.masses, scale)
             except Unanswered:
                 continue
             values[place] = answer.value

@@ -49,8 +49,8 @@ def critique(criterion: Criterion, score: Score, answer: str) -> str:
     """Return the user's turn after an answer that is not good enough."""
     text = f"That answer was scored {score.value or 0.0:.2f} of 1. What counts is this: {asked_for(criterion)}"
     found = [f"What is wrong first: {score.note}"] if score.note and isinstance(criterion, JsonSchema) else []
-    for each in (score.unsupported or ())[:_MOST_NAMED]:
-        found.append(f"Not supported: {answer[each.start : each.stop]} ({each.reason})")
+    for unsupported in (score.unsupported or ())[:_MOST_NAMED]:
+        found.append(f"Not supported: {answer[unsupported.start : unsupported.stop]} ({unsupported.reason})")
     ask = "Answer again, better by this. Write the new answer alone, without a word about the old one."
     return "\n".join([text, *found, ask])
 
@@ -110,7 +110,7 @@ def judged(task: Task, job: GenerationJob, event: Moderated, verdict: JudgeVerdi
     again = (_next if floor.then == "next" else _retry)(job, floor, event, score, tried)
     if again is None:
         return best
-    judges = seen_by(task.context, *(each.provider for each in verdict.scores))
+    judges = seen_by(task.context, *(item.provider for item in verdict.scores))
     return replace(again, context={**again.context, **judges})
 
 
@@ -184,7 +184,7 @@ def _retry(
     """Send the job back to its model with the faults; None where it was asked often enough."""
     if len(tried[_TRIED]) > floor.attempts:
         return None
-    criterion = next(each for each in job.criteria if each.key == floor.criterion)
+    criterion = next(item for item in job.criteria if item.key == floor.criterion)
     answer = said_in(event.answer)
     objection = objected(answer, critique(criterion, score, answer))
     return Done(to=GENERATE, model=event.answer.model, context={**forgotten(), _CONTEXT: {**tried, **objection}})
@@ -203,13 +203,13 @@ def _next(
     poor = f"its score by {floor.criterion} is {score.value:.3g}, below {floor.value:.3g}"
     failed = call.model_copy(update={"category": Category.REROUTABLE, "reason": poor, "usage": answer.usage})
     context: dict[str, Any] = {TRIED: []}
-    for each in (*answer.attempts[:-1], failed):
-        context = with_attempt(context, each)
+    for attempt in (*answer.attempts[:-1], failed):
+        context = with_attempt(context, attempt)
     return Done(to=GENERATE, model=following, context={**forgotten(), **context, _CONTEXT: dict(tried)})
 
 
 def _held(floor: MinQuality, score: Score, verdict: JudgeVerdict) -> Held:
-    scores = [each.model_dump(mode="json", exclude_none=True) for each in verdict.scores]
+    scores = [item.model_dump(mode="json", exclude_none=True) for item in verdict.scores]
     return Held(_asks_person(floor, score), known={SCORES: scores})
 
 
@@ -224,7 +224,7 @@ def _best(task: Task, floor: MinQuality, tried: Mapping[str, Any]) -> Result:
     """Return the end of a job with the best of its answers."""
     best = tried[_BEST]
     event = Moderated.model_validate({**best["event"], "stages": task.stages})
-    attempts = tuple(Attempt.model_validate(each) for each in tried[_TRIED])
+    attempts = tuple(Attempt.model_validate(item) for item in tried[_TRIED])
     value = attempts[best["number"] - 1].value
     quality = QualityFloor(
         criterion=floor.criterion,

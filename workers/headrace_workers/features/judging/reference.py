@@ -16,9 +16,9 @@ def longest_common(ours: Sequence[str], theirs: Sequence[str]) -> int:
     whole = (1 << len(theirs)) - 1
     row = whole
     for word in ours:
-        found = row & places.get(word, 0)
-        if found:
-            row = ((row + found) | (row - found)) & whole
+        number = row & places.get(word, 0)
+        if number:
+            row = ((row + number) | (row - number)) & whole
     return len(theirs) - row.bit_count()
 
 

@@ -123,8 +123,8 @@ def probability_of(criterion: Criterion, before: Mapping[str, Score]) -> float |
     """Return the probability with which a criterion is judged, given the scores `before`; None where it always is."""
     if criterion.uncertain is None:
         return None if criterion.share == 1.0 else criterion.share
-    found = before.get(criterion.uncertain.criterion)
-    if found is None or found.value is None or criterion.uncertain.low <= found.value <= criterion.uncertain.high:
+    score = before.get(criterion.uncertain.criterion)
+    if score is None or score.value is None or criterion.uncertain.low <= score.value <= criterion.uncertain.high:
         return 1.0
     return criterion.share
 
@@ -137,8 +137,8 @@ def left_out(criterion: Criterion, probability: float) -> Score:
 
 def rounds(criteria: Sequence[Criterion]) -> tuple[list[int], list[int]]:
     """Return the places of the criteria that are judged first, and of the criteria that depend on them."""
-    first = [place for place, each in enumerate(criteria) if each.uncertain is None]
-    return first, [place for place, each in enumerate(criteria) if each.uncertain is not None]
+    first = [place for place, criterion in enumerate(criteria) if criterion.uncertain is None]
+    return first, [place for place, criterion in enumerate(criteria) if criterion.uncertain is not None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,13 +196,13 @@ def _doubts_what_is_pending(i: int, j: int, subject: Subject, found: Found) -> b
     doubt = subject.criteria[j].uncertain
     if doubt is None:
         return False
-    about = (place for place, each in enumerate(subject.criteria) if each.key == doubt.criterion)
+    about = (place for place, criterion in enumerate(subject.criteria) if criterion.key == doubt.criterion)
     return any((i, place) not in found for place in about)
 
 
 def _scores_of(i: int, subject: Subject, found: Found) -> dict[str, Score]:
     """Return the scores that a subject has, by the names of their criteria."""
-    scores = ((each.key, found.get((i, j))) for j, each in enumerate(subject.criteria))
+    scores = ((criterion.key, found.get((i, j))) for j, criterion in enumerate(subject.criteria))
     return {key: score for key, score in scores if isinstance(score, Score)}
 
 

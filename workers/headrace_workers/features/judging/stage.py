@@ -118,8 +118,8 @@ def _unjudged(task: Task) -> Outcome:
     """Return the outcome of a task that cannot be judged, or cannot be answered again."""
     if (result := stopped(task)) is not None:
         return Ended(result)
-    found = f"{type(task.event).__name__} of a {type(task.job).__name__}"
-    return Dead(Category.PERMANENT, f"judging takes moderated outputs and evaluation jobs, not {found}")
+    text = f"{type(task.event).__name__} of a {type(task.job).__name__}"
+    return Dead(Category.PERMANENT, f"judging takes moderated outputs and evaluation jobs, not {text}")
 
 
 def _said(answer: Answer) -> str | None:

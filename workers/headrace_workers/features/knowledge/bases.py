@@ -324,12 +324,12 @@ class Warming:
         coming = self._fitting(self._ledger.of(KnowledgeBases).lately_used(_MOST_WARMED))
         passages = 0
         try:
-            for number, each in enumerate(coming):
+            for number, used in enumerate(coming):
                 loop.doing = _warming_text(coming, number, passages)
                 with loop.excused():  # a large one takes a minute
-                    self._read(each)
+                    self._read(used)
                 loop.beat()
-                passages += each.passages
+                passages += used.passages
         finally:
             loop.doing = None
         self._warmed = begun
@@ -355,10 +355,10 @@ class Warming:
 
     def _fitting(self, wanted: list[LatelyUsed]) -> list[LatelyUsed]:
         room, found = self._bases.room, []
-        for each in wanted:
-            if each.passages <= room:
-                room -= each.passages
-                found.append(each)
+        for used in wanted:
+            if used.passages <= room:
+                room -= used.passages
+                found.append(used)
         return found
 
 
@@ -387,7 +387,7 @@ class KeepsWarm(KeepsGoing):
 
 
 def _warming_text(coming: list[LatelyUsed], number: int, passages: int) -> str:
-    total = sum(each.passages for each in coming)
+    total = sum(used.passages for used in coming)
     return (
         f"reads knowledge bases before they are asked: {number:,} of {len(coming):,} are in memory, "
         f"{passages:,} of {total:,} passages"

@@ -87,15 +87,15 @@ def floor(
     far = passages.nearest(embedder.embed(strange))
     near = None if asked is None else passages.nearest(embedder.embed(asked))
     shown = sorted({*_STEPS, fitting} | ({set_by_hand} if set_by_hand is not None else set()))
-    found = [_measured(each, far, near) for each in shown]
+    found = [_measured(value, far, near) for value in shown]
     if as_json:
         put_json({
             "knowledge": base, "passages": len(passages), "fitting": fitting, "set": set_by_hand,
             "foreign": len(strange), "questions": None if asked is None else len(asked),
-            "floors": [asdict(each) for each in found],
+            "floors": [asdict(item) for item in found],
         })  # fmt: skip
         return
-    rows = [(f"{each.floor:.3g}", _share(each.let_through), _share(each.lost)) for each in found]
+    rows = [(f"{item.floor:.3g}", _share(item.let_through), _share(item.lost)) for item in found]
     console(data=True).print(table(None, _COLUMNS, rows, right=_COLUMNS))
     say(f"{base}: {len(passages):,} passages; the floor that fits is {fitting:.3g}")
     if set_by_hand is not None:
@@ -214,9 +214,9 @@ def list_bases(
         _list_documents(named(name), tenant_meant(tenant), limit, as_json)
         return
     bases = need_ledger().of(KnowledgeBases).bases(None if tenant is None else checked_tenant(tenant))
-    found = [KnowledgeBase.of(base) for base in bases]
+    knowledge_bases = [KnowledgeBase.of(base) for base in bases]
     nothing = "no knowledge bases: `headrace knowledge add NAME PATH` makes one"
-    put_list(found, tables.BASES, nothing, as_json=as_json, right=tables.NUMBERS, whole=("knowledge",))
+    put_list(knowledge_bases, tables.BASES, nothing, as_json=as_json, right=tables.NUMBERS, whole=("knowledge",))
 
 
 def _list_documents(base: str, owner: str, limit: int, as_json: bool) -> None:
@@ -226,12 +226,12 @@ def _list_documents(base: str, owner: str, limit: int, as_json: bool) -> None:
         for document in documents:
             put_view(document)
         return
-    found = list(islice(documents, limit + 1))
-    put_list(found[:limit], tables.DOCUMENTS, "it is empty", as_json=False, right=tables.NUMBERS)
+    knowledge_documents = list(islice(documents, limit + 1))
+    put_list(knowledge_documents[:limit], tables.DOCUMENTS, "it is empty", as_json=False, right=tables.NUMBERS)
     for whole in ledger.of(KnowledgeBases).bases(owner):
         if whole.knowledge == base:
             say(f"{base}: {whole.documents:,} documents, {whole.chunks:,} chunks, {whole.size:,} bytes")
-    if len(found) > limit:
+    if len(knowledge_documents) > limit:
         say(f"only the first {limit} are shown: --limit shows more")
 
 
@@ -265,9 +265,11 @@ def search(
             f"{passages.without_vectors:,} of {len(passages):,} passages were embedded by another than {embedder.id} "
             "and are found by words only: `headrace knowledge add` their files again"
         )
-    found = [FoundPassage.of(rank, hit) for rank, hit in enumerate(passages.search(query, count, where=wanted), 1)]
-    put_list(found, tables.HITS, "nothing was found", as_json=as_json, right=tables.NUMBERS)
-    raise typer.Exit(0 if found else 1)
+    found_passages = [
+        FoundPassage.of(rank, hit) for rank, hit in enumerate(passages.search(query, count, where=wanted), 1)
+    ]
+    put_list(found_passages, tables.HITS, "nothing was found", as_json=as_json, right=tables.NUMBERS)
+    raise typer.Exit(0 if found_passages else 1)
 
 
 def remove(

@@ -104,7 +104,7 @@ USED: Final = "used"  # the documents that they come from, as they were: [id, ve
 def grounded(found: Grounds) -> Done:
     """Send the job on to its model with these passages."""
     known = {_GROUNDING: found.grounding.model_dump(mode="json", exclude_none=True), _TURN: found.turn}
-    return Done(context={KNOWLEDGE: known, USED: [list(each) for each in found.used]}, tokens=found.tokens)
+    return Done(context={KNOWLEDGE: known, USED: [list(row) for row in found.used]}, tokens=found.tokens)
 
 
 def ungrounded(job_id: str, job: GenerationJob, found: NoGrounds, recall: Recall | None) -> Done:
@@ -241,13 +241,13 @@ def find_screened(tasks: Sequence[Task], retrieval: Retrieves, screener: Callabl
             else:
                 found[index] = _with_screening(grounds, look)
         if not open_:
-            return [_without(each, out) for each, out in zip(found, left_out, strict=True)]
+            return [_without(item, out) for item, out in zip(found, left_out, strict=True)]
         again = retrieval.find([jobs[index] for index in open_], [{o.chunk for o in left_out[p]} for p in open_])
         for index, each in zip(open_, again, strict=True):
             found[index] = each
     for index in open_:
         found[index] = Unavailable("the knowledge base changed each time that its passages were screened")
-    return [_without(each, out) for each, out in zip(found, left_out, strict=True)]
+    return [_without(item, out) for item, out in zip(found, left_out, strict=True)]
 
 
 def looked_at(citations: Sequence[Citation], verdicts: Sequence[Screened | HeadraceError]) -> Look | HeadraceError:
@@ -283,7 +283,9 @@ def _looked(
         verdicts = [error] * len(texts)
     pairs = zip(texts, verdicts, strict=True)
     of_each = {place: [verdict for _, verdict in group] for place, group in groupby(pairs, key=lambda pair: pair[0][0])}
-    return {place: (each, looked_at(each.grounding.citations, of_each[place])) for place, each in found.items()}
+    return {
+        place: (grounds, looked_at(grounds.grounding.citations, of_each[place])) for place, grounds in found.items()
+    }
 
 
 def _of_injection(verdict: ModerationVerdict) -> ModerationVerdict:
@@ -302,15 +304,15 @@ def _with_screening(grounds: Grounds, look: Look) -> Grounds:
 def _left_out(grounds: Grounds, look: Look) -> tuple[LeftOut, ...]:
     return tuple(
         LeftOut(
-            document=each.document,
-            section=each.section,
-            start=each.start,
-            stop=each.stop,
-            chunk=each.chunk,
-            relevance=each.relevance,
+            document=citation.document,
+            section=citation.section,
+            start=citation.start,
+            stop=citation.stop,
+            chunk=citation.chunk,
+            relevance=citation.relevance,
             screening=screening,
         )
-        for each, screening in zip(grounds.grounding.citations, look.screenings, strict=True)
+        for citation, screening in zip(grounds.grounding.citations, look.screenings, strict=True)
         if screening.action == "block"
     )
 

@@ -91,15 +91,15 @@ class Intake:
             try:
                 self._refuse_twins(file)
                 loaded = load(file.path, file.name)
-                found = (
+                front_matter = (
                     chunking.read_front_matter(loaded.data) if loaded.suffix in MARKDOWN else chunking.NO_FRONT_MATTER
                 )
-                attributes, passed_over = self._attributes(found)
+                attributes, passed_over = self._attributes(front_matter)
                 taken = self._taken(known, loaded, attributes)
             except DocumentRefused as refused:
                 yield Taken(file.name, "refused", reason=str(refused))
                 continue
-            yield replace(taken, passed_over=passed_over, trouble=found.trouble)
+            yield replace(taken, passed_over=passed_over, trouble=front_matter.trouble)
 
     def _taken(self, known: dict[str, _Known], loaded: Loaded, attributes: AttributeMap) -> Taken:
         """Return what became of a file that was read. Raise DocumentRefused."""
@@ -168,7 +168,7 @@ def new_document(
 ) -> NewDocument:
     """Return a document cut and embedded, to be written into a base; `size` is that of its file, in bytes."""
     chunks = chunk(document, count_tokens, min(SIZE, embedder.max_tokens))
-    vectors = embedder.embed([each.indexed for each in chunks])
+    vectors = embedder.embed([item.indexed for item in chunks])
     return NewDocument(
         tenant=tenant,
         knowledge=knowledge,
@@ -179,8 +179,8 @@ def new_document(
         embedder=embedder.id,
         attributes=attributes,
         chunks=[
-            NewChunk(each.id, each.section, *each.span, each.text, vector.tobytes(), Terms.of(each.indexed).to_bytes())
-            for each, vector in zip(chunks, vectors, strict=True)
+            NewChunk(item.id, item.section, *item.span, item.text, vector.tobytes(), Terms.of(item.indexed).to_bytes())
+            for item, vector in zip(chunks, vectors, strict=True)
         ],
     )
 

@@ -219,8 +219,8 @@ class Passages:
                 del self._documents[document]
                 self._attributes.pop(document, None)
         gone = [self._passages.pop(id_) for id_ in going if id_ not in coming]
-        self.without_vectors += sum(not each.has_vector for each in coming.values())
-        self.without_vectors -= sum(not each.has_vector for each in gone)
+        self.without_vectors += sum(not row.has_vector for row in coming.values())
+        self.without_vectors -= sum(not row.has_vector for row in gone)
 
     def search(
         self, query: str, k: int, vector: NDArray[np.float32] | None = None, where: AnyFilter | None = None
@@ -312,7 +312,7 @@ class Passages:
         (similarities,), (ids,) = self._vectors.search(vector[None], depth, chunks)
         by_meaning = [(str(id_), float(score)) for id_, score in zip(ids, similarities, strict=True) if id_ >= 0]
         found = {WORDS: words.shares, VECTORS: by_meaning}
-        return words, {leg: Leg(each, _rest(each, depth)) for leg, each in found.items()}
+        return words, {leg: Leg(group, _rest(group, depth)) for leg, group in found.items()}
 
     def _describe(self, document: int, rows: Sequence[Any]) -> None:
         """Take in a document with the same chunks, which may have other attributes."""

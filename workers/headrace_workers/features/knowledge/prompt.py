@@ -39,7 +39,7 @@ def pack(passages: Iterable[Passage], budget: int, floor: float, cost: Callable[
 
     `cost` is what a passage takes of it, marks included. One that does not fit is left out; a smaller one may follow.
     """
-    relevant = [each for each in passages if each.relevance >= floor]
+    relevant = [item for item in passages if item.relevance >= floor]
     taken: list[Passage] = []
     tokens = 0
     for passage in relevant:
@@ -67,9 +67,9 @@ def user_turn(question: str, passages: Sequence[Passage]) -> str:
     """
     if not passages:
         return question
-    shown = [shown_passage(number, each) for number, each in enumerate(passages, start=1)]
+    shown = [shown_passage(number, passage) for number, passage in enumerate(passages, start=1)]
     mark = _mark("\n".join([*shown, question]))
-    blocks = [f"<<{mark}>> {each}\n<<end {mark}>>" for each in shown]
+    blocks = [f"<<{mark}>> {text}\n<<end {mark}>>" for text in shown]
     return "\n\n".join([INSTRUCTION, *blocks, question])
 
 

@@ -54,10 +54,10 @@ def _named(named: str) -> Iterator[Path]:
         return
     matches = map(Path, sorted(glob.iglob(named, recursive=True)) if glob.has_magic(named) else [])
     # A shell would have named folders, too, and they are walked; `**` names a folder and what is in it.
-    found = [path for path in matches if "**" not in named or not path.is_dir()]
-    if not found:
+    paths = [path for path in matches if "**" not in named or not path.is_dir()]
+    if not paths:
         raise DocumentRefused(f"{named}: there is no such file or folder, and no file that it stands for")
-    yield from found
+    yield from paths
 
 
 def _walk(folder: Path, root: Path, name: PurePath, passed_over: Told) -> Iterator[FoundFiles]:

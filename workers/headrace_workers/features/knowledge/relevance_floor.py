@@ -33,7 +33,7 @@ def fitting_floor(nearest: Sequence[float] | Floats, passages: int, let_through:
 
     It is at least `LEAST`, or `LEAST_IN_SMALL` for a base of fewer than `SMALL` passages, and at most 1.
     """
-    low, high = (float(each) for each in np.quantile(nearest, _QUARTILES))
+    low, high = (float(item) for item in np.quantile(nearest, _QUARTILES))
     lowest, highest = (-math.log(-math.log(quartile)) for quartile in _QUARTILES)
     scale = (high - low) / (highest - lowest)
     floor = low - scale * lowest - scale * math.log(-math.log(1 - let_through))

@@ -96,9 +96,9 @@ class Retrieval:
         barred = without or [()] * len(jobs)
         for (tenant, knowledge, _), places in of_base.items():
             ours = [(jobs[index], barred[index]) for index in places]
-            for index, each in zip(places, self._of(bases, tenant, knowledge, ours), strict=True):
-                found[index] = each
-        return [each for each in found if each is not None]
+            for index, item in zip(places, self._of(bases, tenant, knowledge, ours), strict=True):
+                found[index] = item
+        return [item for item in found if item is not None]
 
     def _of(
         self, bases: FindsPassages, tenant: str, knowledge: str, jobs: Sequence[tuple[GenerationJob, Collection[str]]]
@@ -139,11 +139,11 @@ class Retrieval:
             turn = user_turn(job.question, chosen)
             tokens = self._fitting(job, turn)
             if tokens is not None:
-                of_each = [passages[id(each.chunk)] for each in chosen]
+                of_each = [passages[id(passage.chunk)] for passage in chosen]
                 used = {(hit.document_id, hit.version): hit.added_at for hit in of_each}
                 citations = tuple(
-                    _citation(number, each, hit.attributes)
-                    for number, (each, hit) in enumerate(zip(chosen, of_each, strict=True), start=1)
+                    _citation(number, passage, hit.attributes)
+                    for number, (passage, hit) in enumerate(zip(chosen, of_each, strict=True), start=1)
                 )
                 return Grounds(
                     _grounding(job, floor, best, citations),
@@ -151,7 +151,7 @@ class Retrieval:
                     tokens,
                     tuple(used),
                     tuple(used.values()),
-                    tuple(shown_passage(number, each) for number, each in enumerate(chosen, start=1)),
+                    tuple(shown_passage(number, passage) for number, passage in enumerate(chosen, start=1)),
                 )
             chosen.pop()  # parts of a text have a few tokens less than the whole
         reason = "no relevant passage fits into the model's context beside the prompt and its answer"

@@ -14,7 +14,7 @@ from headrace_workers.features.knowledge.retrieval import relevance_of
 
 def ndcg(ranking: Sequence[str], right: Collection[str], k: int = 10) -> float:
     """Return nDCG from 0 to 1: right answers count more the earlier they come; repetitions count nothing."""
-    gained = sum(1.0 / math.log2(index + 2) for index, each in enumerate(_once(ranking)[:k]) if each in right)
+    gained = sum(1.0 / math.log2(index + 2) for index, text in enumerate(_once(ranking)[:k]) if text in right)
     return gained / sum(1.0 / math.log2(index + 2) for index in range(min(k, len(set(right)))))
 
 
@@ -31,7 +31,7 @@ def reciprocal_rank(ranking: Sequence[str], right: Collection[str]) -> float:
 
 def first_right(ranking: Sequence[str], right: Collection[str]) -> int | None:
     """Return the place, from 1, of the first right answer, or None; a repetition takes no place."""
-    return next((index for index, each in enumerate(_once(ranking), start=1) if each in right), None)
+    return next((index for index, text in enumerate(_once(ranking), start=1) if text in right), None)
 
 
 def _once(ranking: Sequence[str]) -> list[str]:
@@ -93,10 +93,10 @@ def key_of(chunk: Chunk, right: Collection[str]) -> str:
 
     Any other passage counts as its section if the right answers are sections, else as its document.
     """
-    for each in sorted(right, key=lambda name: MARK not in name):
-        if belongs(chunk.document, chunk.section, each):
-            return each
-    return f"{chunk.document}{MARK}{chunk.section}" if any(MARK in each for each in right) else chunk.document
+    for text in sorted(right, key=lambda name: MARK not in name):
+        if belongs(chunk.document, chunk.section, text):
+            return text
+    return f"{chunk.document}{MARK}{chunk.section}" if any(MARK in text for text in right) else chunk.document
 
 
 def belongs(document: str, section: str, wanted: str) -> bool:
@@ -118,9 +118,9 @@ def qualities(answered: Sequence[Answered]) -> list[Quality]:
     return [
         Quality(
             leg,
-            {k: mean(recall(each.rankings[leg], each.asked.right, k) for each in answered) for k in DEPTHS},
-            mean(ndcg(each.rankings[leg], each.asked.right, FIRST) for each in answered),
-            mean(reciprocal_rank(each.rankings[leg], each.asked.right) for each in answered),
+            {k: mean(recall(item.rankings[leg], item.asked.right, k) for item in answered) for k in DEPTHS},
+            mean(ndcg(item.rankings[leg], item.asked.right, FIRST) for item in answered),
+            mean(reciprocal_rank(item.rankings[leg], item.asked.right) for item in answered),
         )
         for leg in answered[0].rankings
     ]
@@ -128,7 +128,7 @@ def qualities(answered: Sequence[Answered]) -> list[Quality]:
 
 def missed(answered: Sequence[Answered], leg: str) -> list[Answered]:
     """Return the questions without a right answer among the first ten of a leg."""
-    return [each for each in answered if (place(each, leg) or FIRST + 1) > FIRST]
+    return [item for item in answered if (place(item, leg) or FIRST + 1) > FIRST]
 
 
 def place(answered: Answered, leg: str) -> int | None:
@@ -138,14 +138,14 @@ def place(answered: Answered, leg: str) -> int | None:
 
 def floors(answered: Sequence[Answered], steps: Sequence[float]) -> list[Floor]:
     """Return the effect of each floor."""
-    right = [value for each in answered for value in each.right]
-    wrong = [value for each in answered for value in each.wrong]
+    right = [value for item in answered for value in item.right]
+    wrong = [value for item in answered for value in item.wrong]
     return [
         Floor(
             floor,
             _share([value >= floor for value in right]),
             _share([value < floor for value in wrong]),
-            mean(any(value >= floor for value in each.right) for each in answered),
+            mean(any(value >= floor for value in item.right) for item in answered),
         )
         for floor in steps
     ]
@@ -182,7 +182,7 @@ class Contents:
             return f"the base has no document {name if mark else right!r}: `headrace knowledge list` names them"
         if any(belongs(name, section, right) for section in sections):
             return None
-        has = ", ".join(repr(each) for each in sorted(filter(None, sections))[:5]) or "none"
+        has = ", ".join(repr(section) for section in sorted(filter(None, sections))[:5]) or "none"
         return f"{name!r} has no section {part!r}; it has {has}"
 
 

@@ -158,7 +158,7 @@ def suspicions(text: str) -> list[Suspicion]:
         for match in pattern.finditer(text)
     ]
     found += _suspicions(text) if not _UNSEEN.search(text) else _said_behind(text)
-    return sorted(set(found), key=lambda each: (each.start, each.end, each.reason))
+    return sorted(set(found), key=lambda suspicion: (suspicion.start, suspicion.end, suspicion.reason))
 
 
 def _suspicions(text: str) -> Iterator[Suspicion]:

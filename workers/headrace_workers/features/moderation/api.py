@@ -70,8 +70,8 @@ async def list_held(
         if row is None or row.tenant != caller.tenant:
             raise InvalidRecord(f"after: {after} is not held any more: begin at the first page", param="after")
         last = row.since, row.job_id
-    found = await services.ask(services.ledger.held, limit + 1, caller.tenant, last)
-    return HeldList.of(found, limit, HeldJob.of)
+    rows = await services.ask(services.ledger.held, limit + 1, caller.tenant, last)
+    return HeldList.of(rows, limit, HeldJob.of)
 
 
 @held.get("/v1/held/{held_job_id}", responses=ANSWERS)

@@ -74,8 +74,8 @@ def found_in_parts(
 def _found(parts: Sequence[Part], categories: Sequence[str], scores: NDArray[np.float64]) -> list[Detection]:
     if not parts:
         return []
-    found = []
+    detections = []
     for category, column in zip(categories, scores.T, strict=True):
         sure = {int(column.argmax()), *np.flatnonzero(column >= SCORE_FLOOR).tolist()}
-        found += [Detection(category, float(column[at]), *parts[at]) for at in sorted(sure)[:MAX_DETECTIONS]]
-    return found
+        detections += [Detection(category, float(column[at]), *parts[at]) for at in sorted(sure)[:MAX_DETECTIONS]]
+    return detections

@@ -190,15 +190,15 @@ def _figures(trained: Trained) -> Iterator[str]:
     yield ""
     yield "| category | positives | negatives | precision | recall | benign false positives |"
     yield "|---|---|---|---|---|---|"
-    for name, found in trained.figures.items():
-        rates = found.whole
+    for name, figures in trained.figures.items():
+        rates = figures.whole
         shares = " | ".join(map(_share, (rates.precision, rates.recall, rates.benign_false_positives)))
-        yield f"| `{name}` | {found.positives:,} | {found.negatives:,} | {shares} |"
+        yield f"| `{name}` | {figures.positives:,} | {figures.negatives:,} | {shares} |"
     yield ""
     yield "| category | source that was left out | recall | benign false positives |"
     yield "|---|---|---|---|"
-    for name, found in trained.figures.items():
-        for source, rates in found.by_source.items():
+    for name, figures in trained.figures.items():
+        for source, rates in figures.by_source.items():
             yield f"| `{name}` | {_cell(source)} | {_share(rates.recall)} | {_share(rates.benign_false_positives)} |"
     yield ""
 

@@ -86,8 +86,8 @@ class CanaryDetector:
 
     def find(self, text: str, instructions: Instructions) -> list[Detection]:
         """Return the places of a canary in the text."""
-        found = (place for mark in instructions.marks for place in _spaced(mark).finditer(text))
-        return [Detection(CATEGORY, 1.0, *place.span()) for place in found][:MAX_DETECTIONS]
+        generator = (place for mark in instructions.marks for place in _spaced(mark).finditer(text))
+        return [Detection(CATEGORY, 1.0, *place.span()) for place in generator][:MAX_DETECTIONS]
 
 
 class VerbatimDetector:

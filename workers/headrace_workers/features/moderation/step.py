@@ -266,7 +266,7 @@ def _admission(task: Task, output: Output, action: str) -> tuple[StepWrite, ...]
 def _without_entry(state: Mapping[str, Any]) -> tuple[StepWrite, ...]:
     """Return the change of the cache by a text that a person wrote: nobody else is given it, or the answer before."""
     ids = [state[name] for name in (GIVEN, ENTRY) if name in state]
-    return tuple(row for each in ids for row in (Withdraw(each), Disallow(each, "a person corrected it")))
+    return tuple(row for item in ids for row in (Withdraw(item), Disallow(item, "a person corrected it")))
 
 
 def _is_of_first_model(task: Task, output: Output) -> bool:

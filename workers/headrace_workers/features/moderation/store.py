@@ -36,7 +36,7 @@ def note(connection: Connection, versions: Mapping[str, str], refused: str | Non
     if (after, refused) != (before, known):
         connection.execute(delete(POLICIES))
         texts = {"": refused}
-        new = [{"tenant": name, "version": each, "refused": texts.get(name)} for name, each in after.items()]
+        new = [{"tenant": name, "version": item, "refused": texts.get(name)} for name, item in after.items()]
         connection.execute(POLICIES.insert(), new)
     put(connection, _records(events, clock(connection)))
     return len(events)
@@ -104,8 +104,8 @@ def page(connection: Connection, span: Span, kind: str, before: tuple[int, str] 
 
 def count_ended(connection: Connection, span: Span, kind: str) -> int:
     """Return how many jobs of a kind ended in this span."""
-    found: int = connection.execute(_of(select(func.count()), span).where(JOBS.c.kind == kind)).scalar_one()
-    return found
+    number: int = connection.execute(_of(select(func.count()), span).where(JOBS.c.kind == kind)).scalar_one()
+    return number
 
 
 class ModeratedJobs(LedgerStore):

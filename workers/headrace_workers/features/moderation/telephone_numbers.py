@@ -52,8 +52,8 @@ class _Matcher(phonenumbers.PhoneNumberMatcher):
         end = offset + len(candidate)
         key = (candidate, self.text[max(0, offset - 1) : offset], self.text[end : end + 1])
         if key not in self._known:
-            found = super()._parse_and_verify(candidate, offset)
-            self._known[key] = None if found is None else found.number
+            match = super()._parse_and_verify(candidate, offset)
+            self._known[key] = None if match is None else match.number
         number = self._known[key]
         return None if number is None else phonenumbers.PhoneNumberMatch(offset, candidate, number)
 

@@ -52,13 +52,13 @@ class BoundaryCheck(AdmissionCheck):
 
     def named(self, _job: Job, models: Collection[str]) -> Collection[str]:
         """Return the aliases of the models at providers that may see the job's text."""
-        aliases = {each for name in models for each in self._models.chain(name) or (name,)}
+        aliases = {text for name in models for text in self._models.chain(name) or (name,)}
         return [alias for alias in aliases if self._models.provider(alias) is not None]
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:
         """Return the models whose provider the tenant does not allow."""
         allowed = self._allowed.by_tenant({tenant for tenant, _ in named})
-        return [each for each in named if not self._permits(allowed, *each)]
+        return [row for row in named if not self._permits(allowed, *row)]
 
     def missing(self, named: Named) -> InvalidRecord:
         """Return the error of a job that would show its text to a provider that the tenant does not allow."""

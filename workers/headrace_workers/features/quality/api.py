@@ -104,10 +104,10 @@ async def list_labels(
 ) -> LabelList:
     """Return the labels of your tenant, by criterion or category, then by job."""
     which = _which(caller, criterion, category, who, job_id)
-    found = await services.ask(services.ledger.of(Labels).page, which, after, limit + 1)
-    if found is None:
+    rows = await services.ask(services.ledger.of(Labels).page, which, after, limit + 1)
+    if rows is None:
         raise InvalidRecord("after: this tenant has no label of this id", param="after")
-    return LabelList.of(found, limit, LabelShape.of)
+    return LabelList.of(rows, limit, LabelShape.of)
 
 
 @router.post("/v1/labels", responses=ANSWERS)

@@ -299,7 +299,7 @@ def by_subject(
         asked = [sample for sample in samples if sample.job_id in known]
         if any(label.item is not None and label.job_id not in known for label in of_it):
             # People are asked about answers without a verdict, too.
-            asked += [each for each in samples if (each.job_id, subject.kind, subject.about) not in versions]
+            asked += [sample for sample in samples if (sample.job_id, subject.kind, subject.about) not in versions]
         found[subject] = _labelled_rows(known, of_it, drawn[subject], silent[subject], asked)
     return found
 

@@ -285,7 +285,7 @@ def remove_labels(connection: Connection, item: str, who: str) -> None:
 
 def take_reviews(connection: Connection, sent: Sequence[ReceivedReview]) -> list[Burial]:
     """Take in what events brought; return the letters of those labels that were not taken."""
-    refused = add_reviews(connection, [each.review for each in sent]).refused
+    refused = add_reviews(connection, [review.review for review in sent]).refused
     return [
         refusal(
             sent[place].record,

@@ -165,7 +165,7 @@ def list_items(
     person, reviews = _person(tenant, who), _reviews()
     if mine:
         views: Sequence[ReviewItem] = [
-            ReviewedItem.with_decision(*each) for each in reviews.mine(person, limit=limit + 1)
+            ReviewedItem.with_decision(*row) for row in reviews.mine(person, limit=limit + 1)
         ]
     else:
         views = list(map(ReviewItem.of, reviews.items(person.tenant, state, rule, limit=limit + 1)))
@@ -190,17 +190,17 @@ def stats(tenant: _TenantOption = None, as_json: OneJsonOption = False) -> None:
 
     Example: `headrace review stats`
     """
-    found = need_ledger().of(ReviewProgress).of(tenant_meant(tenant))
+    progress = need_ledger().of(ReviewProgress).of(tenant_meant(tenant))
     if as_json:
-        put_view(found)
+        put_view(progress)
         return
     out = console(data=True)
-    for rows, whole in ((found.rules, "rule"), (found.people, "who"), (found.agreement, "rule")):
+    for rows, whole in ((progress.rules, "rule"), (progress.people, "who"), (progress.agreement, "rule")):
         if rows:
             columns = list(type(rows[0]).model_fields)
             cells = [[_cell(getattr(row, name)) for name in columns] for row in rows]
             out.print(table(None, [name.replace("_", " ") for name in columns], cells, whole=(whole,)))
-    for sentence in found.words:
+    for sentence in progress.words:
         out.print(Line(printable(sentence)))
 
 
@@ -307,5 +307,5 @@ def _put_rules(rules: ReviewRules, as_json: bool, **told: Any) -> None:
         put("no rules: only held jobs enter the queue")
     most = f"a rule has {rules.most_open:,} open items of a tenant at most"
     put(f"lease {rules.lease}, people: {rules.people}; {most}")
-    if silent := sorted(tenant for tenant, each in rules.tenants.items() if not each.training):
+    if silent := sorted(tenant for tenant, reviews in rules.tenants.items() if not reviews.training):
         put(f"no copies for training: {', '.join(silent)}")

@@ -202,8 +202,8 @@ def _own_rules(connection: Connection, jobs: Iterable[FinishedJob]) -> Mapping[s
             unknown = set(versions)
         from headrace_workers.features.applications.store import review_rules
 
-        found = review_rules(connection, {digest: versions[digest] for digest in unknown})
-        OF_VERSIONS.update({digest: None if text is None else _rules_in(text) for digest, text in found.items()})
+        rules = review_rules(connection, {digest: versions[digest] for digest in unknown})
+        OF_VERSIONS.update({digest: None if text is None else _rules_in(text) for digest, text in rules.items()})
     return OF_VERSIONS
 
 

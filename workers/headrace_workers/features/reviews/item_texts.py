@@ -142,12 +142,12 @@ def _turns(job: AnyJob) -> tuple[Message, ...]:
 
 def asked_criteria(job: AnyJob) -> tuple[AskedCriterion, ...]:
     """Return the criteria that a job names, or the one of answers whose job names none."""
-    named = [each for each in getattr(job, "criteria", ()) if each.name is not None]
+    named = [item for item in getattr(job, "criteria", ()) if item.name is not None]
     if not named:
         return (AskedCriterion(GOOD, "rubric", "Is this a good answer?"),)
     return tuple(
-        AskedCriterion(each.name, each.criterion, each.question if isinstance(each, Rubric | Pairwise) else None)
-        for each in named
+        AskedCriterion(item.name, item.criterion, item.question if isinstance(item, Rubric | Pairwise) else None)
+        for item in named
     )
 
 

@@ -70,10 +70,10 @@ def _milliseconds(text: str) -> int:
 
 def _lease(text: str) -> str:
     try:
-        found = _milliseconds(text)
+        number = _milliseconds(text)
     except ConfigurationError as error:
         raise ValueError(str(error)) from None
-    if not _SHORTEST_MS <= found <= _LONGEST_MS:
+    if not _SHORTEST_MS <= number <= _LONGEST_MS:
         raise ValueError(f"must be from 1m to 1d, not {text}")
     return text
 
@@ -172,13 +172,13 @@ def parse_rules(data: bytes, named: str) -> ReviewRules:
 def _checked(document: Mapping[str, Any]) -> ReviewRules:
     written = json.dumps(document, default=str).encode()
     try:
-        found = ReviewRules.model_validate_json(written, strict=True)
+        rules = ReviewRules.model_validate_json(written, strict=True)
     except ValidationError as error:
         place, words = first_problem(error, written)
         raise _Wrong(place or (), words) from None
-    if (second := place_of_second(found.rules)) is not None:
+    if (second := place_of_second(rules.rules)) is not None:
         raise _Wrong(("rules", second, "name"), "is the name of a rule above: give each its own")
-    return found
+    return rules
 
 
 class Stratum(NamedTuple):

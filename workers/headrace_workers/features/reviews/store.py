@@ -328,9 +328,9 @@ def _live_lease(connection: Connection, person: Person, rule: str | None, *, hel
 
 
 def _of(rule: str | None, *, held: bool) -> list[ColumnElement[bool]]:
-    found = [] if rule is None else [REVIEW_ITEMS.c.rule == rule]
+    elements = [] if rule is None else [REVIEW_ITEMS.c.rule == rule]
     # Held items come first, by the time since when they are held; the ranks of all others are larger.
-    return found if held else [*found, REVIEW_ITEMS.c.rank > _NOW, REVIEW_ITEMS.c.stage.is_(None)]
+    return elements if held else [*elements, REVIEW_ITEMS.c.rank > _NOW, REVIEW_ITEMS.c.stage.is_(None)]
 
 
 def _candidates(person: Person, rule: str | None, *, held: bool) -> Select[Any]:

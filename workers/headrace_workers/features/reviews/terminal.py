@@ -56,7 +56,7 @@ def _review(reviews: Reviews, person: Person, view: ShownItem) -> _Answered:
 
 def _revise(reviews: Reviews, person: Person) -> _Answered:
     """Show the answer about which the person decided last, and record what they say now."""
-    last = next((each for each in reviews.mine(person, limit=20) if not each[0].held and each[1].stands), None)
+    last = next((row for row in reviews.mine(person, limit=20) if not row[0].held and row[1].stands), None)
     if last is None:
         say("you have decided about no answer yet")
         return "passed"

@@ -83,8 +83,8 @@ def set_limit(
         ledger.of(Quotas).put(checked_tenant(tenant), tokens, period)
         say(f"{tenant} may use {tokens:,} tokens{a_period}")
         return
-    found = ledger.of(ApiKeys).find([key]).get(key) if key else None
-    if key and (found is None or found.tenant != tenant):
+    row = ledger.of(ApiKeys).find([key]).get(key) if key else None
+    if key and (row is None or row.tenant != tenant):
         raise NoSuchThing(f"{tenant} has no key {key}: `headrace keys list --tenant {tenant}` shows all")
     amount = micro(most or 0)
     ledger.of(Quotas).put(checked_tenant(tenant), amount, period, unit="money", key_id=key)

@@ -48,7 +48,7 @@ class Snapshot(NamedTuple):
         that cost more, the price is that of long prompts: nothing costs more than it says.
         """
         name = model.lower()
-        found = next((each for each in self.providers.get(provider, ()) if each.match.fullmatch(name)), None)
+        found = next((row for row in self.providers.get(provider, ()) if row.match.fullmatch(name)), None)
         if found is None:
             return None
         long = found.long is not None and found.start is not None and context_length > found.start

@@ -197,11 +197,11 @@ def count_spending(connection: Connection, jobs: Sequence[FinishedJob]) -> None:
     sums: dict[tuple[str, int, str, str, str], Counter[str]] = {}
     for job in jobs:
         cost = job.result.get("cost") or {}
-        for each in cost.get("models", ()):
-            known = each.get("unknown_calls", 0) < each["calls"]
+        for model in cost.get("models", ()):
+            known = model.get("unknown_calls", 0) < model["calls"]
             currency = (cost.get("currency") or "") if known else ""
-            key = (job.tenant, job.ended_at // DAY_MS, each["model"], job.application or "", currency)
-            sums.setdefault(key, Counter()).update({name: each.get(name, 0) for name in _SPENDING_SUMS})
+            key = (job.tenant, job.ended_at // DAY_MS, model["model"], job.application or "", currency)
+            sums.setdefault(key, Counter()).update({name: model.get(name, 0) for name in _SPENDING_SUMS})
     if not sums:
         return
     statement = insert(connection, SPEND_DAYS)

@@ -51,8 +51,8 @@ class RunCheck(AdmissionCheck):
 
     def unknown(self, named: Collection[Named]) -> Collection[Named]:
         """Return those of these files that the tenant does not have. The rules say which models are unknown."""
-        files, asked = self._ledger.of(StoredFiles), [each for each in named if not each[1].startswith(TUNED)]
-        if due := [each for each in named if each[1].startswith(TUNED) and self._shared.due(each[1])]:
+        files, asked = self._ledger.of(StoredFiles), [row for row in named if not row[1].startswith(TUNED)]
+        if due := [row for row in named if row[1].startswith(TUNED) and self._shared.due(row[1])]:
             # What nobody made costs no look at the store.
             made = self._ledger.of(TuningRuns).made({tenant for tenant, _ in due})
             self._shared.look_up([alias for _, alias in due if alias in made or self._shared.known(alias)])

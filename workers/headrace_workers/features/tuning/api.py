@@ -144,8 +144,8 @@ async def create(
 async def list_runs(caller: Reads, services: Wired, after: After = None, limit: Limit = 20) -> TuningRunList:
     """Return the tenant's runs, newest first."""
     last = None if after is None else (await _run(services, caller, after, "after")).job_id
-    found = await services.ask(services.ledger.of(TuningRuns).runs, caller.tenant, last, limit + 1)
-    return TuningRunList.of(found, limit, TuningRun.of)
+    rows = await services.ask(services.ledger.of(TuningRuns).runs, caller.tenant, last, limit + 1)
+    return TuningRunList.of(rows, limit, TuningRun.of)
 
 
 @router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}", responses=ERRORS)
@@ -161,8 +161,8 @@ async def list_events(
     """Return the events of a run, newest first."""
     run = await _run(services, caller, fine_tuning_job_id)
     number = _number(after, f"ftevent-{run.job_id}-", "event")
-    found = await services.ask(services.ledger.of(TuningRuns).events, run.number, number, limit + 1)
-    return TuningEventList.of(found, limit, lambda event: TuningEvent.of(run.job_id, event))
+    rows = await services.ask(services.ledger.of(TuningRuns).events, run.number, number, limit + 1)
+    return TuningEventList.of(rows, limit, lambda event: TuningEvent.of(run.job_id, event))
 
 
 @router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}/checkpoints", responses=ERRORS)
@@ -172,8 +172,8 @@ async def list_checkpoints(
     """Return the checkpoints of a run, newest first. They are not models that answer."""
     run = await _run(services, caller, fine_tuning_job_id)
     step = _number(after, f"ftckpt-{run.job_id}-", "checkpoint")
-    found = await services.ask(services.ledger.of(TuningRuns).checkpoints, run.number, step, limit + 1)
-    return TuningCheckpointList.of(found, limit, lambda checkpoint: TuningCheckpoint.of(run.job_id, checkpoint))
+    rows = await services.ask(services.ledger.of(TuningRuns).checkpoints, run.number, step, limit + 1)
+    return TuningCheckpointList.of(rows, limit, lambda checkpoint: TuningCheckpoint.of(run.job_id, checkpoint))
 
 
 @router.post("/v1/fine_tuning/jobs/{fine_tuning_job_id}/cancel", responses=ERRORS)
@@ -209,10 +209,10 @@ async def delete_model(model: str, caller: Writes, services: Wired) -> ModelDele
 
 
 async def _run(services: Services, caller: Caller, run_id: str, param: str = "fine_tuning_job_id") -> Row[Any]:
-    found = await services.known(services.ledger.of(TuningRuns).run, job_id_of(run_id), caller.tenant)
-    if found is None:
+    row = await services.known(services.ledger.of(TuningRuns).run, job_id_of(run_id), caller.tenant)
+    if row is None:
         raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no fine-tuning job of this id", param=param)
-    return found
+    return row
 
 
 def _number(after: str | None, prefix: str, what: str) -> int | None:

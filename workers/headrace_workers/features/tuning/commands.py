@@ -92,29 +92,31 @@ def list_runs(
     if run_id is not None:
         _show_run(run_id, tenant, limit, as_json)
         return
-    found = [TuningRun.of(row) for row in need_ledger().of(TuningRuns).runs(tenant, limit=limit)]
+    runs = [TuningRun.of(row) for row in need_ledger().of(TuningRuns).runs(tenant, limit=limit)]
     columns: dict[str, Column] = {
         "run": "id", "status": "status", "base": "model", "model": "fine_tuned_model", "end": _end,
         "tenant": "organization_id",
     }  # fmt: skip
     nothing = "no runs: docs/how-to/coming-from-openai-fine-tuning.md shows how to start one"
-    put_list(found, columns, nothing, as_json=as_json, whole=("run",))
+    put_list(runs, columns, nothing, as_json=as_json, whole=("run",))
 
 
 def _show_run(run_id: str, tenant: str | None, limit: int, as_json: bool) -> None:
     ledger = need_ledger()
     row, runs = _known(ledger, run_id, tenant), ledger.of(TuningRuns)
     view, events = TuningRun.of(row), runs.events(row.number, None, _ALL)
-    checkpoints = [TuningCheckpoint.of(row.job_id, each) for each in runs.checkpoints(row.number, None, _ALL)]
+    checkpoints = [
+        TuningCheckpoint.of(row.job_id, checkpoint) for checkpoint in runs.checkpoints(row.number, None, _ALL)
+    ]
     if as_json:
-        shown = [TuningEvent.of(row.job_id, each).model_dump(mode="json") for each in events[:limit]]
-        more = {"events": shown, "checkpoints": [each.model_dump(mode="json") for each in checkpoints]}
+        shown = [TuningEvent.of(row.job_id, event).model_dump(mode="json") for event in events[:limit]]
+        more = {"events": shown, "checkpoints": [checkpoint.model_dump(mode="json") for checkpoint in checkpoints]}
         put_json({**view.model_dump(mode="json"), **more})
         return
-    last = [f"goes on from the checkpoint of step {each.step_number:,}" for each in checkpoints[:1]]
+    last = [f"goes on from the checkpoint of step {checkpoint.step_number:,}" for checkpoint in checkpoints[:1]]
     for line in (*_facts(view), *_losses(events), *([] if view.finished_at else last)):
         put(printable(line))
-    rows = [(show_seconds(each.at // 1000), each.level, each.message) for each in reversed(events[:limit])]
+    rows = [(show_seconds(event.at // 1000), event.level, event.message) for event in reversed(events[:limit])]
     put("")
     console(data=True).print(table(None, ("time", "level", "event"), rows, whole=("time",)))
 
@@ -189,7 +191,7 @@ def _losses(events: Sequence[Row[Any]]) -> Iterator[str]:
     """Yield a line of bars for each kind of loss, of events that come newest first."""
     figures = [json.loads(event.data) for event in reversed(events) if event.data is not None]
     for name, words in (("train_loss", "training loss"), ("valid_loss", "held-out loss")):
-        steps = {each["step"]: float(each[name]) for each in figures if name in each}
+        steps = {figure["step"]: float(figure[name]) for figure in figures if name in figure}
         if steps:
             losses = list(steps.values())
             yield f"{words} {losses[0]:.4f} {_bars(losses)} {losses[-1]:.4f}, steps {min(steps):,} to {max(steps):,}"

@@ -173,7 +173,7 @@ class Publisher:
         for first in range(0, len(self._asked), _AT_ONCE):
             tell("alive")
             asked = self._asked[first : first + _AT_ONCE]
-            answers += generator.generate([Request(_conversation(each), sampling) for each in asked])
+            answers += generator.generate([Request(_conversation(row), sampling) for row in asked])
         return [answer.text if isinstance(answer, Completion) else f"error: {answer}" for answer in answers]
 
     def _same_answers(self, network: Any, served: Path, answers: Sequence[str]) -> int:

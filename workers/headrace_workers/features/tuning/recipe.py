@@ -198,19 +198,19 @@ def _checked_source(base: ModelCard, source: Path) -> str:
         raise ConfigurationError(
             f"{source.name} does not exist: name the GGUF file or folder that {base.alias} was made of"
         )
-    found = weights_sha256(source) if source.is_dir() else sha256_of(*gguf_parts(source))
+    text = weights_sha256(source) if source.is_dir() else sha256_of(*gguf_parts(source))
     expected = base.source.rpartition("#sha256=")[2] if "#sha256=" in base.source else ""
     if not expected:
         raise ConfigurationError(
             f"{base.alias} does not say which weights it was made of ({base.source}): convert {source.name} again with "
             f"`headrace models convert {source.name} --alias {base.alias}`"
         )
-    if found != expected:
+    if text != expected:
         raise ConfigurationError(
-            f"{source.name} is not what {base.alias} was made of: its SHA-256 begins with {found[:12]}, and the card "
+            f"{source.name} is not what {base.alias} was made of: its SHA-256 begins with {text[:12]}, and the card "
             f"of {base.alias} says {expected[:12]}"
         )
-    return found
+    return text
 
 
 def _licences(folder: Path) -> dict[str, str]:

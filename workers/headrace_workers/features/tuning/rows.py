@@ -84,7 +84,7 @@ def build_rows(plan: Plan, home: Path, goes_on: Callable[[], object] = lambda: N
     reader.refuse()
     _check_counts(plan, train, aside)
     held_out = [
-        replace(row, messages=[each.model_dump(mode="json", exclude_defaults=True) for each in messages])
+        replace(row, messages=[message.model_dump(mode="json", exclude_defaults=True) for message in messages])
         for row, messages in aside
     ]
     return Rows([row for row, _ in train], held_out)
@@ -192,20 +192,20 @@ def _conversation(record: dict[str, Any]) -> tuple[tuple[Message, ...], list[int
     given = record.get("messages")
     if strange := sorted(record.keys() - {"messages"}):
         raise UnfitData(f"{', '.join(strange)[:200]} cannot be trained: a line has messages alone")
-    if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
+    if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
         raise UnfitData("messages must be a list of objects with role and content")
     if not 2 <= len(given) <= MAX_MESSAGES:
         raise UnfitData(f"it has {len(given)} messages; from 2 to {MAX_MESSAGES} can be trained")
-    if any(each.get("tool_calls") for each in given):
+    if any(item.get("tool_calls") for item in given):
         raise UnfitData("a message calls tools, which cannot be trained: leave the line out")
-    weights = [each.get("weight", 1) for each in given]
+    weights = [item.get("weight", 1) for item in given]
     if any(type(weight) is not int or weight not in (0, 1) for weight in weights):
         raise UnfitData("weight must be 0 or 1")
     try:
         # OpenAI calls the system's part `developer` in newer files.
-        plain = [{key: value for key, value in each.items() if key != "weight"} for each in given]
+        plain = [{key: value for key, value in item.items() if key != "weight"} for item in given]
         messages = _MESSAGES.validate_python(
-            [{**each, "role": "system"} if each.get("role") == "developer" else each for each in plain]
+            [{**entry, "role": "system"} if entry.get("role") == "developer" else entry for entry in plain]
         )
     except ValidationError as error:
         raise UnfitData(describe(error)) from None
@@ -220,8 +220,8 @@ def _split(read: Sequence[Read], share: float, seed: int) -> tuple[list[Read], l
         digest = hashlib.sha256(f"{seed}\0{first}".encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8], "big") / 2**64
 
-    aside = {id(each) for each in read if drawn(each[1]) < share}
-    return [each for each in read if id(each) not in aside], [each for each in read if id(each) in aside]
+    aside = {id(row) for row in read if drawn(row[1]) < share}
+    return [row for row in read if id(row) not in aside], [row for row in read if id(row) in aside]
 
 
 def _check_counts(plan: Plan, train: Sequence[Read], aside: Sequence[Read]) -> None:

@@ -279,7 +279,7 @@ def forget_alias(connection: Connection, alias: str, tenant: str) -> None:
     """Take an alias from the run of a tenant that made it. A run without aliases is forgotten."""
     mine = (RUNS.c.tenant == tenant) & (RUNS.c.state == SUCCEEDED) & _makes(alias)
     for run in connection.execute(select(RUNS.c.number, RUNS.c.aliases).where(mine).with_for_update()).all():
-        left = [each for each in json.loads(run.aliases) if each != alias]
+        left = [load for load in json.loads(run.aliases) if load != alias]
         if left:
             connection.execute(update(RUNS).where(RUNS.c.number == run.number).values(aliases=json.dumps(left)))
         else:

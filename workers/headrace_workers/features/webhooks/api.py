@@ -143,10 +143,10 @@ async def endpoint_of(services: Services, caller: Caller, endpoint_id: str) -> E
     """Return an endpoint of the caller's. Raise 404 if there is none of this id."""
     if not _ID.fullmatch(endpoint_id):
         raise no_endpoint()
-    found = await services.ask(services.ledger.of(Webhooks).endpoint, endpoint_id, caller.tenant)
-    if found is None or found.origin != "registered":
+    endpoint = await services.ask(services.ledger.of(Webhooks).endpoint, endpoint_id, caller.tenant)
+    if endpoint is None or endpoint.origin != "registered":
         raise no_endpoint()
-    return found
+    return endpoint
 
 
 def no_endpoint() -> Refusal:
@@ -198,10 +198,10 @@ async def list_endpoints(
     """Return the tenant's endpoints, newest first."""
     if after is not None:
         await endpoint_of(services, caller, after)
-    found = await services.ask(
+    endpoints = await services.ask(
         services.ledger.of(Webhooks).endpoints, caller.tenant, limit + 1, after, origins=("registered",)
     )
-    return EndpointList.of(found, limit, WebhookEndpoint.of)
+    return EndpointList.of(endpoints, limit, WebhookEndpoint.of)
 
 
 @router.get("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
@@ -213,15 +213,15 @@ async def show(endpoint_id: str, caller: Reads, services: Wired) -> WebhookEndpo
 @router.post("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
 async def update(endpoint_id: str, asked: Changes, caller: Writes, services: Wired) -> WebhookEndpoint:
     """Change an endpoint. Absent fields stay as they are."""
-    found = await endpoint_of(services, caller, endpoint_id)
-    if found.whole if asked.headrace.whole is None else asked.headrace.whole:
+    endpoint = await endpoint_of(services, caller, endpoint_id)
+    if endpoint.whole if asked.headrace.whole is None else asked.headrace.whole:
         caller.need(JOBS_READ, "headrace.whole")
     changed = await _ask(
-        services, registering.change, services.ledger.of(Webhooks), _reach(services), found,
+        services, registering.change, services.ledger.of(Webhooks), _reach(services), endpoint,
         name=asked.name, url=asked.url, whole=asked.headrace.whole,
         events=None if asked.event_types is None else tuple(dict.fromkeys(asked.event_types)),
     )  # fmt: skip
-    return WebhookEndpoint.of(changed or found)
+    return WebhookEndpoint.of(changed or endpoint)
 
 
 @router.delete("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
@@ -237,9 +237,9 @@ async def rotate_secret(
     endpoint_id: str, caller: Writes, services: Wired, asked: Rotation | None = None
 ) -> WebhookEndpointWithSecret:
     """Sign with a new secret, which is in the response. On request, the old secret also signs for a day."""
-    found = await endpoint_of(services, caller, endpoint_id)
+    endpoint = await endpoint_of(services, caller, endpoint_id)
     overlap = registering.OVERLAP if asked and asked.keep_old_secret_active_for_24_hours else 0.0
-    made = await _ask(services, registering.rotate, services.ledger.of(Webhooks), _sealer(services), found, overlap)
+    made = await _ask(services, registering.rotate, services.ledger.of(Webhooks), _sealer(services), endpoint, overlap)
     if made is None:
         raise no_endpoint()
     return WebhookEndpointWithSecret.made(made)
@@ -248,13 +248,13 @@ async def rotate_secret(
 @router.post("/v1/webhook_endpoints/{endpoint_id}/test", responses=ERRORS)
 async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wired) -> WebhookSample:
     """Send a sample of an event now, and return the receiver's response. The sample is not recorded."""
-    found = await endpoint_of(services, caller, endpoint_id)
+    endpoint = await endpoint_of(services, caller, endpoint_id)
     if asked.event_type is None or asked.event_type not in WEBHOOK_EVENTS:
         raise Refusal(Why.INVALID, f"event_type: must be one of {', '.join(WEBHOOK_EVENTS)}", param="event_type")
     sender = _sender(_reach(services))
     try:
         reply = await asyncio.to_thread(
-            registering.try_out, services.ledger.of(Webhooks), _sealer(services), sender, found, asked.event_type
+            registering.try_out, services.ledger.of(Webhooks), _sealer(services), sender, endpoint, asked.event_type
         )
     except HeadraceError as error:
         raise _public_error(error) from error
@@ -332,8 +332,8 @@ async def deliveries(
     """Return the deliveries to an endpoint, newest first, with its responses."""
     await endpoint_of(services, caller, endpoint_id)
     which = Range(endpoint_id=endpoint_id, since=_ms(since), until=_ms(until))
-    found = await services.ask(services.ledger.of(Webhooks).deliveries, which, limit, state)
-    return DeliveryList(data=[WebhookDelivery.of(each) for each in found])
+    views = await services.ask(services.ledger.of(Webhooks).deliveries, which, limit, state)
+    return DeliveryList(data=[WebhookDelivery.of(view) for view in views])
 
 
 @router.post("/v1/webhook_endpoints/{endpoint_id}/replay", responses=ERRORS)

@@ -93,9 +93,9 @@ def list_endpoints(
 
     Example: `headrace webhooks list --tenant acme`
     """
-    found = need_ledger().of(Webhooks).endpoints(tenant, limit + 1, origins=_ORIGINS if places else _ORIGINS[:2])
+    endpoints = need_ledger().of(Webhooks).endpoints(tenant, limit + 1, origins=_ORIGINS if places else _ORIGINS[:2])
     nothing = "no webhook endpoints: `headrace webhooks add URL` registers one"
-    views = list(map(WebhookEndpoint.of, found))
+    views = list(map(WebhookEndpoint.of, endpoints))
     put_list(views, _ENDPOINT, nothing, as_json=as_json, limit=limit, whole=("endpoint",))
 
 
@@ -105,9 +105,9 @@ def secret(tenant: _TenantOption = "default") -> None:
     Example: `headrace webhooks secret --tenant acme`
     """
     sealer = _sealer()
-    found = callbacks_of(checked_tenant(tenant), need_ledger().of(Webhooks), sealer)
-    say(f"Callbacks of {tenant} are signed by {found.id}. Its secret:")
-    put(signing.shown(sealer.open(found.secret or "", found.id)))
+    endpoint = callbacks_of(checked_tenant(tenant), need_ledger().of(Webhooks), sealer)
+    say(f"Callbacks of {tenant} are signed by {endpoint.id}. Its secret:")
+    put(signing.shown(sealer.open(endpoint.secret or "", endpoint.id)))
 
 
 def try_out(
@@ -212,8 +212,10 @@ def deliveries(
     if which is not None and (one := ledger.of(Webhooks).delivery(which)) is not None:
         _show(WebhookDelivery.of(one[0]), one[1], as_json)
         return
-    found = ledger.of(Webhooks).deliveries(_range(ledger, which, tenant, since, None), limit + 1, _state(state))
-    views = list(map(WebhookDelivery.of, found))
+    delivery_views = ledger.of(Webhooks).deliveries(
+        _range(ledger, which, tenant, since, None), limit + 1, _state(state)
+    )
+    views = list(map(WebhookDelivery.of, delivery_views))
     put_list(views, _DELIVERY, "no deliveries", as_json=as_json, limit=limit, whole=("delivery",))
 
 

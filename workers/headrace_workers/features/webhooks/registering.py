@@ -149,7 +149,7 @@ def signing_keys(endpoint: Endpoint, webhooks: Webhooks, sealer: Sealer, now: in
     kept = [endpoint.secret]
     if endpoint.old_until is not None and endpoint.old_until > now:
         kept.append(endpoint.old_secret)
-    return tuple(sealer.open(each, endpoint.secret_of) for each in kept if each is not None)
+    return tuple(sealer.open(text, endpoint.secret_of) for text in kept if text is not None)
 
 
 def callbacks_of(tenant: str, webhooks: Webhooks, sealer: Sealer) -> Endpoint:

@@ -116,8 +116,8 @@ class Line:
         if letter in self._begun:
             before = list(itertools.takewhile(lambda each: each is not letter, self._begun))
             self._passed.update(before)
-            for each in before:
-                del self._begun[each]
+            for item in before:
+                del self._begun[item]
 
     def _patience(self) -> float:
         """Return the seconds until the receiver is silent."""
@@ -265,7 +265,7 @@ class Sender:
         line = self._lines.pop(endpoint) if endpoint in self._lines else Line()
         self._lines[endpoint] = line
         if len(self._lines) > _LINES:
-            oldest = next((name for name, each in self._lines.items() if each.idle and each is not line), None)
+            oldest = next((name for name, item in self._lines.items() if item.idle and item is not line), None)
             if oldest is not None:
                 del self._lines[oldest]
         return line

@@ -126,7 +126,7 @@ class _Desk:
 
     def _note(self, endpoint: Endpoint, replies: Mapping[str, Reply]) -> Health:
         """Write what came of these; how the endpoint stands then."""
-        tries = [Tried(name, each.ms, each.status, each.error, each.text) for name, each in replies.items()]
+        tries = [Tried(name, reply.ms, reply.status, reply.error, reply.text) for name, reply in replies.items()]
         if not tries:
             return endpoint.health
         wake = any(reply.taken for reply in replies.values()) and self.sender.others_wait(self.id)

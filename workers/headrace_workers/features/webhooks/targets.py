@@ -59,8 +59,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # Python's own `is_global` changes with its version, and says yes to multicast: this is what we mean.
 _SPECIAL_V4: Final = tuple(
-    ipaddress.IPv4Network(each)
-    for each in (
+    ipaddress.IPv4Network(item)
+    for item in (
         "0.0.0.0/8",  # this network; Linux takes it for this machine
         "10.0.0.0/8",
         "100.64.0.0/10",  # carriers' NAT, and some clouds' metadata
@@ -84,8 +84,8 @@ _SPECIAL_V4: Final = tuple(
 )
 _GLOBAL_V6: Final = ipaddress.IPv6Network("2000::/3")  # all else is local, reserved, or a spelling of IPv4
 _SPECIAL_V6: Final = tuple(
-    ipaddress.IPv6Network(each)
-    for each in (
+    ipaddress.IPv6Network(item)
+    for item in (
         "2001::/23",  # protocols, Teredo's tunnels among them
         "2001:db8::/32",
         "2002::/16",  # 6to4: an IPv4 address in disguise
@@ -212,14 +212,14 @@ def read_url(url: str, reach: Reach) -> Target:
 
 
 def _place(authority: str, scheme: str) -> tuple[str, int]:
-    found = _AUTHORITY.fullmatch(authority)
-    if found is None:
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None:
         raise UrlRefused("the URL's host cannot be read: write a name, an IPv4 address, or an IPv6 one in brackets")
-    port = _PORTS[scheme] if found["port"] is None else int(found["port"])
+    port = _PORTS[scheme] if match["port"] is None else int(match["port"])
     if not 0 < port < 65_536:
         raise UrlRefused(f"there is no port {port}")
-    host = found["v6"] or found["name"].lower()
-    if found["v6"] is None:
+    host = match["v6"] or match["name"].lower()
+    if match["v6"] is None:
         _check_name(host)
     return host, port
 

@@ -221,18 +221,18 @@ class Telling:
         ended = [each for record in ends if (each := _read(record, heard.get(record.key or ""))) is not None]
         self._meet(ended)
         named = self._named(ended)
-        return [self._unit(each, told, now) for each in ended for told in _recipients(each, named)]
+        return [self._unit(item, told, now) for item in ended for told in _recipients(item, named)]
 
     def _meet(self, ended: Sequence[_Ended]) -> None:
         """Let the ledger know of the places that callbacks name."""
         places = {
-            place_id(each.heard.tenant, origin): (each.heard.tenant, origin)
-            for each in ended
-            if each.callback is not None and each.callback.url is not None
-            for origin in [origin_of(each.callback.url)]
+            place_id(item.heard.tenant, origin): (item.heard.tenant, origin)
+            for item in ended
+            if item.callback is not None and item.callback.url is not None
+            for origin in [origin_of(item.callback.url)]
         }
         now = time.monotonic()
-        if new := {name: each for name, each in places.items() if now - self._met.get(name, -inf) > _MET_SECONDS}:
+        if new := {name: place for name, place in places.items() if now - self._met.get(name, -inf) > _MET_SECONDS}:
             self._ledger.of(Webhooks).met(new)
             if len(self._met) > _MOST_MET:
                 self._met.clear()
@@ -240,7 +240,7 @@ class Telling:
 
     def _named(self, ended: Sequence[_Ended]) -> frozenset[str]:
         """Of the endpoints that callbacks name, those that are told the whole receipt."""
-        names = [each.callback.endpoint for each in ended if each.callback and each.callback.endpoint]
+        names = [item.callback.endpoint for item in ended if item.callback and item.callback.endpoint]
         return self._ledger.of(Webhooks).told_whole(names) if names else frozenset()
 
     def _unit(self, ended: _Ended, told: _Recipient, now: int) -> NewUnit:
@@ -287,9 +287,9 @@ def _recipients(ended: _Ended, whole: frozenset[str]) -> Iterator[_Recipient]:
     name = name_of(ended.end)
     names = [name, *([named] if (named := ended.other_name) else [])]
     for listener in ended.heard.endpoints:
-        for each in names:
-            if each in listener.events:
-                yield _Recipient(listener.endpoint_id, each, listener.whole)
+        for text in names:
+            if text in listener.events:
+                yield _Recipient(listener.endpoint_id, text, listener.whole)
     callback = ended.callback
     if callback is None or name not in callback.wanted:
         return

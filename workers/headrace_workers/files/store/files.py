@@ -204,10 +204,10 @@ def tail(connection: Connection, file_id: str) -> Tail:
         .order_by(PIECES.c.number.desc())
         .limit(1)
     )
-    found = connection.execute(query).first()
-    if found is None:
+    row = connection.execute(query).first()
+    if row is None:
         return Tail()
-    size, number, path, of_last = found
+    size, number, path, of_last = row
     return Tail(size, number + 1, Piece(path, of_last))
 
 
@@ -279,8 +279,8 @@ def upload(connection: Connection, upload_id: str, tenant: str) -> Row[Any] | No
 def is_pending(connection: Connection, upload_id: str, tenant: str) -> bool:
     """Return True if a tenant's upload is pending, and keep it so until this transaction ends."""
     query = _upload(upload_id, tenant)
-    found = connection.execute(query.with_for_update()).first()
-    return found is not None and bool(found.state == PENDING)
+    row = connection.execute(query.with_for_update()).first()
+    return row is not None and bool(row.state == PENDING)
 
 
 def _upload(upload_id: str, tenant: str) -> Select[Any]:

@@ -85,8 +85,8 @@ class SentenceTransformersEmbedder:
     def count_tokens(self, text: str) -> int:
         """Return the number of tokens of a text."""
         with self._lock:
-            found = self._model.tokenizer(_clean(text), add_special_tokens=False, truncation=False, verbose=False)
-        return len(found["input_ids"])
+            tokenizer = self._model.tokenizer(_clean(text), add_special_tokens=False, truncation=False, verbose=False)
+        return len(tokenizer["input_ids"])
 
     @property
     def added_tokens(self) -> int:
@@ -216,7 +216,7 @@ class CrossEncoderVerifier:
         except Exception as error:  # the library raises whatever its parts do
             raise cannot_load(source, error) from error
         labels: dict[int, str] = dict(model.config.id2label)
-        entails = next((number for number, each in labels.items() if each.lower().startswith(_ENTAILS)), None)
+        entails = next((number for number, label in labels.items() if label.lower().startswith(_ENTAILS)), None)
         if model.num_labels != 1 and entails is None:
             raise ConfigurationError(
                 f"{source} has the labels {', '.join(labels.values())}: a verifier gives one figure, or has the label "
@@ -243,8 +243,8 @@ class CrossEncoderVerifier:
         texts = [(_text(pair.first), _text(pair.second)) for pair in pairs]
         turned = [
             (second, first)
-            for (first, second), each in zip(texts, pairs, strict=True)
-            if both and each.relation is not Relation.SUPPORTED
+            for (first, second), pair in zip(texts, pairs, strict=True)
+            if both and pair.relation is not Relation.SUPPORTED
         ]
         found = within(self._name, self._most_seconds, lambda: self._values([*texts, *turned]))
         if isinstance(found, HeadraceError):
@@ -252,8 +252,8 @@ class CrossEncoderVerifier:
         values, took = found
         back = iter(values[len(texts) :])
         lower = [
-            min(value, next(back)) if both and each.relation is not Relation.SUPPORTED else value
-            for value, each in zip(values, pairs, strict=False)
+            min(value, next(back)) if both and pair.relation is not Relation.SUPPORTED else value
+            for value, pair in zip(values, pairs, strict=False)
         ]
         return [Verdict(value, None, took * 1000) for value in lower]
 

@@ -152,12 +152,12 @@ def next_rerun(
     first = stopped[0]
     if first.runs_alone:
         return [first]
-    alike = [each for each in stopped if not each.runs_alone and _may_share_a_batch(first, each)]
-    sharing = [each for each in alike if _begins_as(first, each)]
+    alike = [prompt for prompt in stopped if not prompt.runs_alone and _may_share_a_batch(first, prompt)]
+    sharing = [prompt for prompt in alike if _begins_as(first, prompt)]
     alike = sharing if len(sharing) > 1 else alike
-    shared = len(shared_beginning(alike, [each.tokens for each in alike]))
+    shared = len(shared_beginning(alike, [prompt.tokens for prompt in alike]))
     plan = plan_batches(
-        [each.length - shared for each in alike],
+        [prompt.length - shared for prompt in alike],
         max_tokens=min(max_tokens, _READ_BYTES // (4 * vocabulary_size)),
         max_rows=max_rows,
         workers=workers,

@@ -58,11 +58,13 @@ class Endings:
 
     def __init__(self, tokenizer: LLTokenizer, end_ids: Sequence[int]) -> None:
         self._tokenizer = tokenizer
-        texts = {each: tokenizer.decode_bytes([each]) for each in range(tokenizer.vocab_size) if each not in end_ids}
-        short = sorted((-len(text), each) for each, text in texts.items() if 0 < len(text) <= _LONGEST_CLOSING)
+        texts = {
+            number: tokenizer.decode_bytes([number]) for number in range(tokenizer.vocab_size) if number not in end_ids
+        }
+        short = sorted((-len(text), number) for number, text in texts.items() if 0 < len(text) <= _LONGEST_CLOSING)
 
         def those(wanted: Callable[[bytes], bool]) -> list[int]:
-            return [each for _, each in short if wanted(texts[each])]
+            return [number for _, number in short if wanted(texts[number])]
 
         brackets = those(lambda text: not text.strip(b"}]"))
         quotes = those(lambda text: text[:1] == b'"' and not text[1:].strip(b"}]"))
@@ -111,7 +113,7 @@ class Numbers:
 
     def __init__(self, tokenizer: LLTokenizer) -> None:
         self._tokenizer = tokenizer
-        self._quotes = [each for each in range(tokenizer.vocab_size) if tokenizer.decode_bytes([each]) == b'"']
+        self._quotes = [number for number in range(tokenizer.vocab_size) if tokenizer.decode_bytes([number]) == b'"']
 
     def may_leave(self, written: Sequence[int], token: int) -> bool:
         """Return True if a token behind these would write such a number, unless they stand in a string."""
@@ -138,7 +140,9 @@ class Numbers:
             return False
         numbers = _NUMBER.finditer(tail + text)
         return any(
-            len(each[1]) > _EXPONENT_DIGITS or math.isinf(float(each[0])) for each in numbers if each.end() > len(tail)
+            len(number[1]) > _EXPONENT_DIGITS or math.isinf(float(number[0]))
+            for number in numbers
+            if number.end() > len(tail)
         )
 
 
@@ -207,15 +211,15 @@ class Grammars:
             if digest in self._compiled:
                 self._compiled.move_to_end(digest)
                 return self._compiled[digest][0]
-            found = Compiling()
-            found.matcher = self._compiler.submit(self._compile, grammar, found)
-            self._compiled[digest] = (found, len(grammar))
+            compiling = Compiling()
+            compiling.matcher = self._compiler.submit(self._compile, grammar, compiling)
+            self._compiled[digest] = (compiling, len(grammar))
             while len(self._compiled) > 1 and (
                 len(self._compiled) > MOST_COMPILED
                 or sum(size for _, size in self._compiled.values()) > MOST_CHARACTERS
             ):
                 self._compiled.popitem(last=False)
-            return found
+            return compiling
 
     def row(
         self,

@@ -180,8 +180,8 @@ class CTranslate2Generator:
                 answers[index] = prompt
             else:
                 (seeded if prompt.is_seeded else plain).append(prompt)
-        beginnings = self._prefixes.of([requests[each.index] for each in plain], [each.tokens for each in plain])
-        plain = [replace(each, beginning=begin) for each, begin in zip(plain, beginnings, strict=True)]
+        beginnings = self._prefixes.of([requests[item.index] for item in plain], [item.tokens for item in plain])
+        plain = [replace(item, beginning=begin) for item, begin in zip(plain, beginnings, strict=True)]
         answers.update(self._answer_all(_await_grammars([*plain, *seeded])))
         return [answers[index] for index in range(len(requests))]
 
@@ -189,7 +189,10 @@ class CTranslate2Generator:
         """Return the probability of each label with the end of the turn: see `labels`. The common beginning of
         consecutive questions is computed once a batch, and not kept.
         """
-        trees = {labels: paths_of(labels, self._prompts.text_ids) for labels in {each.labels for each in requests}}
+        trees = {
+            labels: paths_of(labels, self._prompts.text_ids)
+            for labels in {label_request.labels for label_request in requests}
+        }
         errors: dict[int, HeadraceError] = {}
         questions: list[Question] = []
         for index, request in enumerate(requests):
@@ -276,10 +279,10 @@ class CTranslate2Generator:
         return answers
 
     def _first_runs(self, prompts: Sequence[Prompt]) -> Iterable[tuple[Callable[[list[Prompt]], Any], list[Prompt]]]:
-        for batch in self._prompt_batches.of([each for each in prompts if not each.is_seeded and not each.constrained]):
+        for batch in self._prompt_batches.of([item for item in prompts if not item.is_seeded and not item.constrained]):
             yield self._answer, batch
         for batch in self._prompt_batches.of(
-            [each for each in prompts if not each.is_seeded and each.constrained], _APART
+            [item for item in prompts if not item.is_seeded and item.constrained], _APART
         ):
             # Where logits may be kept for a while, a first violation needs no second look at its prompt.
             keeps = steps_of(batch, self._vocabulary_size) >= _WORTH_KEEPING

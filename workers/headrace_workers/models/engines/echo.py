@@ -123,8 +123,8 @@ class EchoGenerator:
     def _misbehave(self, asked: str, given_up: Callable[[], bool] = never) -> None:
         if _CRASH in asked:
             os.kill(os.getpid(), signal.SIGKILL)
-        if found := _SLEEP.search(asked):
-            left = float(found.group(1))
+        if match := _SLEEP.search(asked):
+            left = float(match.group(1))
             while left > 0 and not given_up():
                 self._sleep(min(left, _LOOK_EVERY))
                 left -= _LOOK_EVERY

@@ -75,7 +75,7 @@ def choose_placement(
     how = "asked for" if compute_type else f"best for weights stored as {stored}"
     on_gpu = chosen == "cuda"
     threads = inter_threads or (1 if on_gpu else machine.cores)
-    found = f"{machine.cuda_devices} CUDA device(s)" if on_gpu else f"{machine.cores} core(s), no CUDA device in use"
+    text = f"{machine.cuda_devices} CUDA device(s)" if on_gpu else f"{machine.cores} core(s), no CUDA device in use"
     return Placement(
         device=chosen,
         compute_type=kind,
@@ -84,7 +84,7 @@ def choose_placement(
         # CPU: 16 rows are as fast as 32 when prompts are alike, and faster when they are not. A GPU wants far more.
         batch_tokens=16_384 if on_gpu else 2_048,
         batch_rows=128 if on_gpu else 16,
-        reason=f"{chosen} ({found}), {kind} ({how}), {threads} generation(s) at once",
+        reason=f"{chosen} ({text}), {kind} ({how}), {threads} generation(s) at once",
     )
 
 

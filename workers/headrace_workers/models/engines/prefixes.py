@@ -96,7 +96,7 @@ class Prefixes:
 
         Requests that share one get the same value.
         """
-        found = [NONE] * len(requests)
+        beginnings = [NONE] * len(requests)
         groups: dict[Hashable, tuple[Head, list[int]]] = {}
         for index, request in enumerate(requests if self._most_tokens else ()):
             head = head_of(request.messages, request.offer)
@@ -109,8 +109,8 @@ class Prefixes:
             for index in members:
                 # A template may write something else for one conversation than for another: that one runs whole.
                 if tuple(tokens[index][:length]) == beginning.tokens and len(tokens[index]) > length:
-                    found[index] = beginning
-        return found
+                    beginnings[index] = beginning
+        return beginnings
 
     def _shared(self, name: Hashable, head: Head, like: Sequence[str], rows: int) -> Beginning:
         with self._lock:

@@ -171,8 +171,8 @@ def _said_in(value: Any, said: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return said(value)
     if isinstance(value, dict):
-        return {said(name): _said_in(each, said) for name, each in value.items()}
-    return [_said_in(each, said) for each in value] if isinstance(value, list) else value
+        return {said(name): _said_in(item, said) for name, item in value.items()}
+    return [_said_in(item, said) for item in value] if isinstance(value, list) else value
 
 
 def _leaves(value: Any) -> Iterator[str]:

@@ -36,7 +36,10 @@ _TRIES: Final = 3  # of servers that end before they begin
 _KILLED: Final = 2  # times: then somebody ends each process, and the grammar is not to blame
 # How a process ends by its bounds: an error of Python's, CPU time, memory, or levels of nesting.
 _BY_BOUNDS: Final = frozenset(
-    {"1", *(f"-{each:d}" for each in (signal.SIGXCPU, signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL))}
+    {
+        "1",
+        *(f"-{number:d}" for number in (signal.SIGXCPU, signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL)),
+    }
 )
 _LONGEST: Final = 500  # characters of a message
 

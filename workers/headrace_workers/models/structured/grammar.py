@@ -76,7 +76,7 @@ def guiding(schema: dict[str, Any]) -> dict[str, Any]:
             return False
         if id(node) not in circular:
             circular[id(node)] = False  # where it needs itself for the same value, which admission refuses
-            found = id(node) in loops and any(id(each) in loops for each in targets.get(id(node), ()))
+            found = id(node) in loops and any(id(entry) in loops for entry in targets.get(id(node), ()))
             circular[id(node)] = found or any(is_circular(part) for name in _IN_PLACE for part in _list(node, name))
         return circular[id(node)]
 
@@ -113,15 +113,15 @@ def _in_loops(subschemas: Subschemas, targets: dict[int, list[dict[str, Any]]], 
             backward[end].add(start)
     left = set(onward)
     for ahead, behind in ((onward, backward), (backward, onward)):
-        degrees = {each: len(ahead.get(each, set()) & left) for each in left}
-        waiting = [each for each, degree in degrees.items() if not degree]
+        degrees = {number: len(ahead.get(number, set()) & left) for number in left}
+        waiting = [number for number, degree in degrees.items() if not degree]
         while waiting:
             end = waiting.pop()
             left.discard(end)
-            for each in behind.get(end, set()) & left:
-                degrees[each] -= 1
-                if not degrees[each]:
-                    waiting.append(each)
+            for number in behind.get(end, set()) & left:
+                degrees[number] -= 1
+                if not degrees[number]:
+                    waiting.append(number)
     return left
 
 

@@ -60,7 +60,7 @@ def dialect_of(schema: dict[str, Any]) -> str | None:
         if not isinstance(named, str):
             return None
         return _NAMES.get(named.removeprefix("https://").removeprefix("http://").rstrip("#"))
-    found = _LATEST
+    text = _LATEST
     waiting: list[Any] = [schema]
     seen: set[int] = set()
     while waiting:
@@ -71,9 +71,9 @@ def dialect_of(schema: dict[str, Any]) -> str | None:
         if isinstance(node.get("exclusiveMinimum"), bool) or isinstance(node.get("exclusiveMaximum"), bool):
             return _DRAFT_4
         if isinstance(node.get("items"), list):
-            found = _DRAFT_7
+            text = _DRAFT_7
         waiting += [part for _, part in parts_of(node)]
-    return found
+    return text
 
 
 def in_its_dialect(schema: dict[str, Any]) -> dict[str, Any]:
@@ -268,11 +268,11 @@ class CheckCost:
                     return {}
                 waiting += unknown
                 continue
-            found: Counter[int] = Counter({node: 1})
+            counter: Counter[int] = Counter({node: 1})
             for part in parts:
-                found.update(self._all_of[part])
-            self._all_of[node] = found
-            self._kept += len(found)
+                counter.update(self._all_of[part])
+            self._all_of[node] = counter
+            self._kept += len(counter)
         return self._all_of[start]
 
     def _same_value(self, node: dict[str, Any]) -> list[dict[str, Any]]:
@@ -285,7 +285,7 @@ class CheckCost:
 
 
 def _branches(node: dict[str, Any]) -> int:
-    return sum(len(node[each]) for each in ("anyOf", "oneOf") if isinstance(node.get(each), list))
+    return sum(len(node[name]) for name in ("anyOf", "oneOf") if isinstance(node.get(name), list))
 
 
 def _parts_within(node: dict[str, Any], value: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
@@ -296,10 +296,10 @@ def _parts_within(node: dict[str, Any], value: Any) -> Iterator[tuple[Any, dict[
             found = [named.get(step)] if isinstance(named, dict) else []
             patterns = node.get("patternProperties")
             found += patterns.values() if isinstance(patterns, dict) else ()
-            found += [node.get(each) for each in ("additionalProperties", "unevaluatedProperties")]
+            found += [node.get(name) for name in ("additionalProperties", "unevaluatedProperties")]
             yield from ((step, part) for part in found if isinstance(part, dict))
     elif isinstance(value, list):
-        listed = [each for name in ("prefixItems", "items") if isinstance(node.get(name), list) for each in node[name]]
+        listed = [item for name in ("prefixItems", "items") if isinstance(node.get(name), list) for item in node[name]]
         others = [node.get(name) for name in ("items", "additionalItems", "contains", "unevaluatedItems")]
         for step in range(len(value)):
             found = [*others, listed[step] if step < len(listed) else None]

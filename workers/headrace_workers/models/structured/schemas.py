@@ -171,7 +171,7 @@ def _of_references(subschemas: Subschemas) -> _Fault | None:
         try:
             subschemas.targets(node)
         except OutsideReference as error:
-            keyword = next(each for each in ("$ref", "$dynamicRef", "$recursiveRef") if isinstance(node.get(each), str))
+            keyword = next(name for name in ("$ref", "$dynamicRef", "$recursiveRef") if isinstance(node.get(name), str))
             return (*subschemas.steps[id(node)], keyword), str(error)
     return None
 
@@ -231,7 +231,7 @@ def _of_patterns(subschemas: Subschemas) -> _Fault | None:
     for node in subschemas.nodes:
         named = node.get("patternProperties")
         found: list[tuple[Step, Any]] = [(("pattern",), node.get("pattern"))]
-        found += [(("patternProperties", each), each) for each in (named if isinstance(named, dict) else ())]
+        found += [(("patternProperties", item), item) for item in (named if isinstance(named, dict) else ())]
         for steps, pattern in found:
             if not isinstance(pattern, str) or pattern in seen:
                 continue

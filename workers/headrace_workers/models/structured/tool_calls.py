@@ -139,8 +139,8 @@ def _arguments(text: str) -> Any:
 
 def _is_call(text: str, tools: Sequence[Tool]) -> bool:
     """Return True if a text begins as a call of an offered tool."""
-    found = _BEGINNING.match(text)
-    return found is not None and found[1] in [tool.name for tool in tools]
+    match = _BEGINNING.match(text)
+    return match is not None and match[1] in [tool.name for tool in tools]
 
 
 def _call_of(value: Any, tools: Sequence[Tool]) -> Call | Unparsable:
@@ -153,9 +153,9 @@ def _call_of(value: Any, tools: Sequence[Tool]) -> Call | Unparsable:
 
 
 def _call(name: str, value: Any, tools: Sequence[Tool]) -> Call | Unparsable:
-    tool = next((each for each in tools if each.name == name), None)
+    tool = next((item for item in tools if item.name == name), None)
     if tool is None:
-        return _not_offered([each.name for each in tools])
+        return _not_offered([item.name for item in tools])
     if (fault := _fault(tool, value)) is not None:
         return fault
     arguments = as_json(value)
@@ -187,9 +187,9 @@ def _is_deeper(value: Any, than: int) -> bool:
     for _ in range(than):
         level = [
             inner
-            for each in level
-            if isinstance(each, (dict, list))
-            for inner in (each.values() if isinstance(each, dict) else each)
+            for item in level
+            if isinstance(item, (dict, list))
+            for inner in (item.values() if isinstance(item, dict) else item)
         ]
         if not level:
             return False

@@ -129,7 +129,7 @@ def _plain(messages: Sequence[Message], *, tagged: bool) -> tuple[Message, ...]:
         return tuple(messages)
     names = {call.id: call.name for message in messages for call in message.tool_calls}
     turns: list[Message] = []
-    for is_told, some in groupby(messages, key=lambda each: each.role in ("user", "tool")):
+    for is_told, some in groupby(messages, key=lambda message: message.role in ("user", "tool")):
         told = list(some)
         if is_told and any(turn.role == "tool" for turn in told):
             turns.append(_turn("user", "\n\n".join(_said(turn, names) for turn in told)))
@@ -168,7 +168,7 @@ def with_format(messages: Sequence[Message], job: GenerationJob) -> tuple[Messag
         return tuple(messages)
     if job.offer:
         words = f"Unless you call a tool: {words}"
-    users = [place for place, each in enumerate(messages) if each.role == "user"]
+    users = [place for place, message in enumerate(messages) if message.role == "user"]
     if messages[0].role != "system" and not users:
         return (*messages, Message(role="user", content=words))
     place = 0 if messages[0].role == "system" else users[-1]

@@ -130,10 +130,10 @@ def _whole(digits: str) -> int:
 
 
 def _finite(digits: str) -> float:
-    found = float(digits)
-    if found in (float("inf"), float("-inf")):
+    value = float(digits)
+    if value in (float("inf"), float("-inf")):
         raise NotJson("a number is too large")
-    return found
+    return value
 
 
 def failure_of(output: OutputFormat, text: str, finish_reason: str) -> Unparsable | None:
@@ -176,9 +176,9 @@ class SchemaCheck:
         except Unexplained:
             raise Unparsable("the answer does not keep to its schema", place="") from None
         except jsonschema_rs.ValidationError as error:
-            steps = (str(each) if isinstance(each, int) or each in self.names else "*" for each in error.instance_path)
+            steps = (str(item) if isinstance(item, int) or item in self.names else "*" for item in error.instance_path)
             where = pointer(tuple(steps))
-            rule = next((each for each in reversed(error.schema_path) if isinstance(each, str)), "")
+            rule = next((item for item in reversed(error.schema_path) if isinstance(item, str)), "")
             words = error.message.strip().splitlines()[0][:_LONGEST] if rule in _NAMES_NOTHING else f"it breaks {rule}"
             message = f"the answer does not keep to its schema at {where[:_LONGEST] or 'its root'}: {words}"
             raise Unparsable(message, place=where[:MAX_SHORT_TEXT]) from None
@@ -211,12 +211,12 @@ def check_of(schema: dict[str, Any], text: str) -> SchemaCheck:
         if key in _checks:
             _checks.move_to_end(key)
             return _checks[key]
-    found = SchemaCheck(schema)
+    check = SchemaCheck(schema)
     with _lock:
-        _checks[key] = found
+        _checks[key] = check
         if len(_checks) > _KEPT:
             _checks.popitem(last=False)
-    return found
+    return check
 
 
 def _check(output: OutputFormat, text: str) -> None:

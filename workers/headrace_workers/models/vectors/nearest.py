@@ -206,11 +206,11 @@ class Lists:
         if living == 0:
             return nothing(len(queries), k)
         wanted = min(_wanted(k), self.covered)
-        found = self._candidates(queries, wanted, int(self.index.nprobe), alive)
-        short = found[:, min(k, living) - 1] < 0  # what was not found stands last
+        candidates = self._candidates(queries, wanted, int(self.index.nprobe), alive)
+        short = candidates[:, min(k, living) - 1] < 0  # what was not found stands last
         if short.any():
-            found[short] = self._candidates(queries[short], wanted, int(self.index.nlist), alive)
-        return refined(queries, found, vectors, k)
+            candidates[short] = self._candidates(queries[short], wanted, int(self.index.nlist), alive)
+        return refined(queries, candidates, vectors, k)
 
     def nearest_to_one(self, query: Floats, k: int, vectors: Floats, alive: Bits | None, living: int) -> Found:
         """Return the k nearest covered rows to one query, (dimension,): fewer where there are fewer."""

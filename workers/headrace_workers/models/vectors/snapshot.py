@@ -166,22 +166,22 @@ def _load(folder: Path, dimension: int, limits: Limits) -> Saved:
     if body.dimension != dimension:
         raise SnapshotRefused(f"snapshot {folder} has vectors of {body.dimension} dimensions, not {dimension}")
     table = _indices(folder, body)
-    rows = sum(each.rows for each in table)
+    rows = sum(item.rows for item in table)
     (bits,) = _read(folder, body, "alive", [np.empty((rows + 7) // 8, np.uint8)])
     alive = np.unpackbits(bits, count=rows, bitorder="little").astype(np.bool_)
     # With some room: who begins with these adds to them soon.
-    vectors = [np.empty((each.rows + each.rows // 8, dimension), np.dtype("<f4")) for each in table]
-    ids = [np.empty(each.rows + each.rows // 8, np.dtype("<i8")) for each in table]
-    _read(folder, body, "vectors", [room[: each.rows] for room, each in zip(vectors, table, strict=True)])
-    _read(folder, body, "ids", [room[: each.rows] for room, each in zip(ids, table, strict=True)])
-    lists = _read(folder, body, "lists", [np.empty(each.lists, np.uint8) for each in table])
+    vectors = [np.empty((item.rows + item.rows // 8, dimension), np.dtype("<f4")) for item in table]
+    ids = [np.empty(item.rows + item.rows // 8, np.dtype("<i8")) for item in table]
+    _read(folder, body, "vectors", [room[: item.rows] for room, item in zip(vectors, table, strict=True)])
+    _read(folder, body, "ids", [room[: item.rows] for room, item in zip(ids, table, strict=True)])
+    lists = _read(folder, body, "lists", [np.empty(item.lists, np.uint8) for item in table])
     indices, start = {}, 0
-    for each, room, names, written in zip(table, vectors, ids, lists, strict=True):
-        living = alive[start : start + each.rows].copy()
-        start += each.rows
-        sorted_in = _lists(folder, each, written) if each.covered else None
+    for item, room, names, written in zip(table, vectors, ids, lists, strict=True):
+        living = alive[start : start + item.rows].copy()
+        start += item.rows
+        sorted_in = _lists(folder, item, written) if item.covered else None
         state = State.over(Rows(room, names, living, int(np.count_nonzero(living))), sorted_in)
-        indices[each.name] = VectorIndex.of(state, limits)
+        indices[item.name] = VectorIndex.of(state, limits)
     extra = {
         name: _read(folder, body, name, [np.empty(file.bytes, np.uint8)])[0]
         for name, file in body.files.items()

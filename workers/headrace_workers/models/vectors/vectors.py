@@ -81,9 +81,9 @@ def _as_float32(vectors: Table) -> Floats:
 
 def read_vectors(kind: str, keys: Sequence[int], written: Sequence[bytes], dimension: int) -> Floats:
     """Return vectors from a ledger's bytes, float32, (n, dimension). Raise VectorRefused for the first invalid one."""
-    for key, each in zip(keys, written, strict=True):
-        if len(each) != 4 * dimension:
-            raise VectorRefused(f"the vector of {kind} {key} has {len(each)} bytes; this index takes {4 * dimension}")
+    for key, data in zip(keys, written, strict=True):
+        if len(data) != 4 * dimension:
+            raise VectorRefused(f"the vector of {kind} {key} has {len(data)} bytes; this index takes {4 * dimension}")
     table = np.frombuffer(b"".join(written), np.float32).reshape(len(keys), dimension) if written else ()
     return checked_vectors(kind, keys, table, dimension)
 

@@ -132,8 +132,8 @@ class ModelVerifier:
                 for pair, prompt in asked
             ]
             return [
-                _verdict_in(each, lambda said: read_words(said.text, YES_NO), _usage_of_answer)
-                for each in self._generator.generate(requests)
+                _verdict_in(completion, lambda said: read_words(said.text, YES_NO), _usage_of_answer)
+                for completion in self._generator.generate(requests)
             ]
         return [_verdict_in(score, lambda said: read_answer(said.masses, YES_NO), lambda _: None) for score in scores]
 
@@ -226,7 +226,7 @@ def verification(context: Mapping[str, Any]) -> Verification | None:
     if said is None:
         return None
     verdicts = tuple(
-        Unavailable(each) if isinstance(each, str) else Verdict(each[0], each[1], said["ms"]) for each in said["said"]
+        Unavailable(item) if isinstance(item, str) else Verdict(item[0], item[1], said["ms"]) for item in said["said"]
     )
     return Verification(said["model"], said["provider"], verdicts, said["ms"])
 
@@ -259,11 +259,11 @@ def _verified(
         "provider": provider_of(generator),
         "ms": round((time.monotonic() - began) * 1000, 1),
         "said": [
-            reason_of(each)[:MAX_SHORT_TEXT] if isinstance(each, HeadraceError) else [each.value, each.mass]
-            for each in found
+            reason_of(verdict)[:MAX_SHORT_TEXT] if isinstance(verdict, HeadraceError) else [verdict.value, verdict.mass]
+            for verdict in found
         ],
     }
-    provider = None if found and all(isinstance(each, Unseen) for each in found) else provider_of(generator)
+    provider = None if found and all(isinstance(verdict, Unseen) for verdict in found) else provider_of(generator)
     context = {_PAIRS: None, _SAID: said, **seen_by(task.context, provider)}
     return Done(context=context, to=back, usage=_usage(found))
 

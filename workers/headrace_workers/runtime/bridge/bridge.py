@@ -141,7 +141,9 @@ class Bridge:
         self._stop.set()
         self._wake_ups.work.set()
         self._wake_ups.trickle.set()
-        for receiver in (each for duty in self._of_features.values() for each in duty.receivers.values()):
+        for receiver in (
+            hint_receiver for duty in self._of_features.values() for hint_receiver in duty.receivers.values()
+        ):
             receiver.set()
         for name, thread in threads.items():
             if name != Duty.RELAY:

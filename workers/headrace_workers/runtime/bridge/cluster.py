@@ -112,9 +112,9 @@ class Cluster:
         if self._known:
             return
         try:
-            found = cluster_id(self._kafka, timeout=seconds)
+            text = cluster_id(self._kafka, timeout=seconds)
         except Unavailable as error:
             raise KafkaUnavailable(str(error)) from error
-        if found:
-            self._ledger.deployment.state(Fact.CLUSTER, found)
+        if text:
+            self._ledger.deployment.state(Fact.CLUSTER, text)
         self._known = True

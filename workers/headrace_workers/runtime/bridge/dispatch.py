@@ -63,12 +63,12 @@ class Dispatch:
         self.rest = _SOON
         if not wanted:
             return 0
-        found = self._ledger.claim(wanted, lease_ms=self._lease_ms, sender=self._bridge)
-        claims = found.claims
+        claimed = self._ledger.claim(wanted, lease_ms=self._lease_ms, sender=self._bridge)
+        claims = claimed.claims
         if not claims and len(wanted) == len(lanes):
             self.rest = _IDLE
-        if found.lingers_ms is not None:
-            self.rest = min(self.rest, found.lingers_ms / 1000)
+        if claimed.lingers_ms is not None:
+            self.rest = min(self.rest, claimed.lingers_ms / 1000)
         for position, claim in enumerate(claims):
             try:
                 self._tasks.send(claim, ahead=self._goes_ahead(claim))

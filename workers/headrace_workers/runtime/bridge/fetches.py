@@ -83,13 +83,13 @@ class Fetches:
             self._rests[partition] = self._clock.monotonic() + _RESTS
             return None
         finally:
-            found = Fetch(
+            fetch = Fetch(
                 completed.fetched_offset, data.high_watermark, data.last_stable_offset, failure, self._clock.monotonic()
             )
             before = self._last.get(partition)
-            if before and before.offset == found.offset and (before.failure is None) == (failure is None):
-                found.since = before.since
-            self._last[partition] = found
+            if before and before.offset == fetch.offset and (before.failure is None) == (failure is None):
+                fetch.since = before.since
+            self._last[partition] = fetch
 
 
 LASTS = 30.0  # seconds before a fault is reported

@@ -160,10 +160,10 @@ class Ingest:
         now, sent = self._ledger_time.ms(), _in_turns(polled)
         budget = RoundBudget(_ADMITTING, self._clock.monotonic)
         admitted = RecordAdmission(self._rules, now).admit_all([self._record(raw) for _, raw in sent], budget)
-        found = [(polled, each) for polled, each in zip(sent, admitted, strict=True) if each is not None]
-        left = [polled for polled, each in zip(sent, admitted, strict=True) if each is None]
+        found = [(polled, item) for polled, item in zip(sent, admitted, strict=True) if item is not None]
+        left = [polled for polled, item in zip(sent, admitted, strict=True) if item is None]
         following = self._partitions.following(_by_partition([polled for polled, _ in found]))
-        decided = [self._decided(raw, each, now) for (_, raw), each in found]
+        decided = [self._decided(raw, item, now) for (_, raw), item in found]
         jobs = [item for item in decided if isinstance(item, NewJob)]
         refused = [item for item in decided if isinstance(item, Burial)]
         cancellations = [item for item in decided if isinstance(item, Cancellation)]

@@ -390,18 +390,18 @@ class Partitions:
         partition = _partition(place)
         consumer = _consumer(self._kafka)
         try:
-            found = newest_match(consumer, partition, at)
+            position = newest_match(consumer, partition, at)
         except KafkaError as error:
             raise KafkaUnavailable(f"{place.topic}-{place.partition} cannot be read: {words(error)}") from error
         finally:
             _close(consumer)
         self._doubted.discard(place)
-        if found is not None:
-            self._ledger.go_back(place, at.next, found)
+        if position is not None:
+            self._ledger.go_back(place, at.next, position)
             log("ingest", logging.ERROR, Action.LOG_DIFFERS,
                 f"{place.topic}-{place.partition} is not the log that was read: read up to offset {at.next}, it "
-                f"matches up to {found.next}, and is read again from there")  # fmt: skip
-            at = self._at[place] = found
+                f"matches up to {position.next}, and is read again from there")  # fmt: skip
+            at = self._at[place] = position
         self._epochs.pop(place, None)
         self._consumer.seek(partition, at.next)
 

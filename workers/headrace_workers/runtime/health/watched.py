@@ -79,7 +79,7 @@ class _Watch:
         states = [loop.state() for loop in loops]
         self._file.write(
             {"kind": self._kind, "pid": os.getpid(), "stuck": self._stuck, "at": time.monotonic(),
-             "loops": [asdict(state) for state in states], "policies": [asdict(each) for each in standings()]}
+             "loops": [asdict(state) for state in states], "policies": [asdict(standing) for standing in standings()]}
         )  # fmt: skip
         for loop, state in zip(loops, states, strict=True):
             if state.silent > self._stuck:

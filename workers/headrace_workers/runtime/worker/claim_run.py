@@ -104,27 +104,29 @@ class CompletionWriter:
 
     def _write(self, group: Sequence[_Waiting]) -> None:
         try:
-            done = self._complete([each.run for each in group], is_batch=all(each.lane == BATCH for each in group))
+            done = self._complete([item.run for item in group], is_batch=all(item.lane == BATCH for item in group))
         except Exception as error:
             if len(group) > 1 and not isinstance(error, Unavailable):  # one that cannot be written fails alone
-                for each in group:
-                    self._write([each])
+                for item in group:
+                    self._write([item])
                 return
-            for each in group:
-                each.error = error
+            for item in group:
+                item.error = error
         else:
-            for each in group:
-                each.completed = done.of.get(each.run.claim_id)
+            for item in group:
+                item.completed = done.of.get(item.run.claim_id)
         finally:
-            for each in group:
-                each.is_over = True
+            for item in group:
+                item.is_over = True
 
     def _complete(self, runs: Sequence[RunOver], *, is_batch: bool) -> CompletedTogether:
         room = self._assigner.room(behind([item for run in runs for item in run.settled]))
         done: CompletedTogether = self._insist(lambda: self._ledger.complete_together(runs, room))
         self._assigner.send(done.assigned)
         if done.of:
-            self._tell([end for each in done.of.values() for end in each.ended], next(iter(done.of.values())).now)
+            self._tell(
+                [end for completed in done.of.values() for end in completed.ended], next(iter(done.of.values())).now
+            )
             self._notifier.notify(*_hints(runs, done, is_batch=is_batch))
         return done
 

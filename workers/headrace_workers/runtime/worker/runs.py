@@ -159,7 +159,7 @@ class Runs:
         """Return the jobs of stages that ask while they run whether a job is cancelled, by their claims."""
         with self._lock:
             runs = [run.started for run in self._runs.values()]
-        return {each.claim_id: frozenset(row.job_id for row in each.steps) for each in runs if self._asks(each)}
+        return {run.claim_id: frozenset(row.job_id for row in run.steps) for run in runs if self._asks(run)}
 
     def _asks(self, started: Started) -> bool:
         stage = self._pipeline.stage(started.stage)

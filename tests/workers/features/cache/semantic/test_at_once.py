@@ -28,7 +28,7 @@ OTHER = "How do I bake bread in my oven?"
 
 def send(flow, asks, *prompts, **more):
     """Take these in at a time; their jobs."""
-    return flow.send(*(asks(each, cache="semantic", idempotency_key=f"{each}{more}", **more) for each in prompts))
+    return flow.send(*(asks(prompt, cache="semantic", idempotency_key=f"{prompt}{more}", **more) for prompt in prompts))
 
 
 def waits(flow, jobs):
@@ -113,8 +113,8 @@ def test_who_is_behind_another_is_given_its_answer_where_that_is_young_enough(
     monkeypatch.setattr(semantic.ledger.of(Answers), "exact", lambda keys: {})
     monkeypatch.setattr(semantic.ledger.of(Answers), "alike_but_for_form", lambda keys: {})
     monkeypatch.setattr(semantic.ledger.of(Answers), "lately", lambda *_: [])
-    first, behind = (asks(each, cache="semantic", idempotency_key=each, **more)
-                     for each, more in ((ASKED, {}), (LIKE, {"max_age": max_age})))  # fmt: skip
+    first, behind = (asks(text, cache="semantic", idempotency_key=text, **more)
+                     for text, more in ((ASKED, {}), (LIKE, {"max_age": max_age})))  # fmt: skip
     jobs = semantic.send(first, behind)
     semantic.drain()
     assert tiers(semantic, jobs) == ["exact", tier]
@@ -149,7 +149,7 @@ def test_whatever_ends_a_leader_frees_all_other_wordings_at_once(semantic, asks,
         policy = Policy(dict.fromkeys(PersonalDataDetector.categories, rule))
         semantic.moderator = PolicyModerator([PersonalDataDetector()], policy)
         semantic.do()
-    jobs = send(semantic, asks, *(of_jo(each) for each in ("How do I", "How can I", "how do i", "How do we")))
+    jobs = send(semantic, asks, *(of_jo(name) for name in ("How do I", "How can I", "how do i", "How do we")))
     semantic.run("recall")
     assert waits(semantic, jobs) == 3
     (leader,) = [job for job, state in zip(jobs, semantic.states(jobs), strict=True) if state == "done"]

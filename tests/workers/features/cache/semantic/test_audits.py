@@ -142,7 +142,7 @@ def test_answers_that_were_wrong_turn_their_scope_off(semantic, asks):
     for number in (3, 4):
         serve(semantic, asks, number, like(9))
         run(semantic)
-    assert [each.label for each in audits(semantic)] == ["wrong", "wrong"]
+    assert [audit.label for audit in audits(semantic)] == ["wrong", "wrong"]
     assert semantic.standings.once() == 1
     assert semantic.standings.once() == 0
     off = stands(semantic)
@@ -194,8 +194,8 @@ def test_once_off_it_stays_off_whatever_is_said_later(semantic, asks):
         serve(semantic, asks, number, like(9))
         run(semantic)
     semantic.standings.once()
-    for each in audits(semantic):
-        semantic.ledger.of(Audits).label(each.id, "clean", "ann")
+    for audit in audits(semantic):
+        semantic.ledger.of(Audits).label(audit.id, "clean", "ann")
     assert semantic.standings.once() == 1
     off = stands(semantic)
     assert (off.state, off.figures["wrong"], off.figures["clean"]) == ("off", 0, 2)
@@ -208,12 +208,12 @@ def test_other_words_are_unknown_and_a_person_says_what_they_are(semantic, asks)
         run(semantic)
     semantic.standings.once()
     assert (stands(semantic).state, stands(semantic).figures["unknown"]) == ("not yet shown", 2)
-    listed = [each for each in semantic.ledger.of(Audits).unknown() if each.kind == "hit"]
-    assert [(each.question, each.fresh) for each in listed] == [(like(3), like(3)), (like(4), like(4))]
-    for each in listed:
-        assert semantic.ledger.of(Audits).label(each.id, "wrong", "ann").label == "unknown"
-    assert {each.labelled_by for each in audits(semantic)} == {"ann"}
-    assert {each.kind for each in semantic.ledger.of(Audits).unknown()} == {"refused"}
+    listed = [row for row in semantic.ledger.of(Audits).unknown() if row.kind == "hit"]
+    assert [(item.question, item.fresh) for item in listed] == [(like(3), like(3)), (like(4), like(4))]
+    for item in listed:
+        assert semantic.ledger.of(Audits).label(item.id, "wrong", "ann").label == "unknown"
+    assert {audit.labelled_by for audit in audits(semantic)} == {"ann"}
+    assert {row.kind for row in semantic.ledger.of(Audits).unknown()} == {"refused"}
     semantic.standings.once()
     assert stands(semantic).state == "off"
 
@@ -233,7 +233,7 @@ def test_without_a_worker_audits_wait_and_hold_nothing(semantic, asks, monkeypat
         serve(semantic, asks, number, like(9))
     assert semantic.ledger.active_jobs() == 0
     semantic.standings.once()
-    assert [each.label for each in audits(semantic)] == [None, None]
+    assert [audit.label for audit in audits(semantic)] == [None, None]
     assert run(semantic) == 2
 
 
@@ -244,7 +244,7 @@ def test_texts_of_answers_that_were_purged_or_recalled_are_forgotten(semantic, a
     first, second = audits(semantic)
     semantic.ledger.of(Answers).purge(EntryFilter(made_before=2**62, ids=(first.entry_id,)), 0, "purged")
     semantic.ledger.of(Answers).recall([second.entry_id], "wrong")
-    told = [(each.label, each.question, each.served, each.fresh) for each in audits(semantic)]
+    told = [(audit.label, audit.question, audit.served, audit.fresh) for audit in audits(semantic)]
     assert told == [("unknown", None, None, None), (None, None, None, None)]
 
 

@@ -61,7 +61,7 @@ def test_without_passages_its_audit_is_unknown(grounded, asks):
     grounded.ledger.of(Audits).give_up()
     (audit,) = grounded.ledger.read(select(AUDITS))
     assert (audit.kind, audit.question, audit.label) == ("hit", f"Then {QUESTION}", "unknown")
-    assert [each.id for each in grounded.ledger.of(Audits).unknown(None, None, 10)] == [audit.id]
+    assert [row.id for row in grounded.ledger.of(Audits).unknown(None, None, 10)] == [audit.id]
 
 
 class Nothing:

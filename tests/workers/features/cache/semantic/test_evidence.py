@@ -68,7 +68,7 @@ def test_a_new_document_ends_the_answers_that_would_rest_on_it(flow, asks):  # n
     put(flow.ledger, {"weir.md": RIVER})
     jobs += [*ask(flow, asks()), *ask(flow, asks())]
     assert tiers(flow, jobs) == ["none", "exact", "none", "exact"]
-    cited = [{each.document for each in flow.result(job).answer.grounding.citations} for job in jobs]
+    cited = [{citation.document for citation in flow.result(job).answer.grounding.citations} for job in jobs]
     assert cited == [{"mill.md"}] * 2 + [{"mill.md", "weir.md"}] * 2
     assert entries(flow) == [
         ("dead", "its knowledge base has a newer document that it does not rest on"), ("live", None),

@@ -114,7 +114,7 @@ def test_what_is_explored_never_enters_what_was_served(strict, asks):
     known(strict, asks, 3, asked(3))
     for number in (4, 5, 6):
         ask(strict, asks, asked(number))
-    assert {(each.kind, each.label) for each in audits(strict)} == {("refused", "wrong")}
+    assert {(audit.kind, audit.label) for audit in audits(strict)} == {("refused", "wrong")}
     strict.standings.once()
     (stands,) = strict.ledger.of(Audits).standings()
     assert (stands.state, stands.figures["served"], stands.figures["audits"], stands.figures["wrong"]) == (
@@ -175,7 +175,7 @@ def test_people_are_asked_about_what_was_served_first(ledger, asks):
     known(flow, asks, 8, VAGUE)
     ask(flow, asks, like(8))
     flow.run("model.echo", 1)
-    kinds = [each.kind for each in flow.ledger.of(Audits).unknown()]
+    kinds = [row.kind for row in flow.ledger.of(Audits).unknown()]
     assert (kinds[0], kinds.count("hit"), "refused" in kinds) == ("hit", 1, True)
 
 
@@ -189,6 +189,6 @@ def test_a_worker_that_lost_its_lease_compares_nothing(strict, asks):
         tx.execute(update(CLAIMS).values(lease_until=1))
     strict.ledger.reap(3)
     assert strict.ledger.complete(claim.id, settled, ran_ms=1, quantum_ms=5_000) is None
-    assert [each.label for each in audits(strict)] == [None]
+    assert [audit.label for audit in audits(strict)] == [None]
     strict.drain()
-    assert [each.label for each in audits(strict)] == ["clean"]
+    assert [audit.label for audit in audits(strict)] == ["clean"]

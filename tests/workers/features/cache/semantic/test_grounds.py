@@ -46,7 +46,7 @@ class Says(Recording):
         self.text = text
 
     def generate(self, requests):
-        return [replace(each, text=self.text) for each in super().generate(requests)]
+        return [replace(item, text=self.text) for item in super().generate(requests)]
 
 
 def put(ledger, texts, tenant="default", knowledge="docs", sha256="1", attributes=None):
@@ -130,7 +130,7 @@ def test_what_is_cited_and_what_is_made_up(flow, asks, text, is_cited, unknown):
     flow.generator = Says(text)
     flow.__post_init__()
     grounding = ask(flow, asks()).answer.grounding
-    assert [each.cited for each in grounding.citations] == [is_cited]
+    assert [citation.cited for citation in grounding.citations] == [is_cited]
     assert grounding.unknown == unknown
 
 
@@ -174,7 +174,7 @@ def test_a_question_of_100_000_characters(flow, asks):
     long = f"{QUESTION} {'The river and the mill. ' * 5_000}"[:100_000]
     result = ask(flow, asks(long, sampling={"max_tokens": 5}))
     assert result.answer.finish_reason == "length"
-    assert "mill.md" in [each.document for each in result.answer.grounding.citations]
+    assert "mill.md" in [citation.document for citation in result.answer.grounding.citations]
 
 
 def test_an_unknown_base_ends_the_job_with_what_to_do(flow, asks):
@@ -190,7 +190,7 @@ def test_another_tenants_base_is_not_there(flow, asks):
     put(flow.ledger, {"secret.md": f"{MILL} The secret is 4711."}, tenant="acme", knowledge="theirs")
     assert isinstance(ask(flow, asks(knowledge="theirs")), DeadLetter)
     answer = ask(flow, asks(f"{QUESTION} The secret is?")).answer
-    assert [each.document for each in answer.grounding.citations] == ["mill.md"]
+    assert [citation.document for citation in answer.grounding.citations] == ["mill.md"]
     assert not any("4711" in message.content for read in flow.generator.read for message in read)
 
 
@@ -294,7 +294,7 @@ def test_what_rests_on_nothing_is_given_to_nobody_else(flow, asks, choice):
     put(flow.ledger, {"zebra.md": "Which colour has a zebra? It has two."})
     (after,) = flow.send(asks("Which colour has a zebra?", cache="exact", without_passages=choice, idempotency_key="3"))
     flow.drain()
-    assert [each.document for each in flow.result(after).answer.grounding.citations] == ["zebra.md"]
+    assert [citation.document for citation in flow.result(after).answer.grounding.citations] == ["zebra.md"]
 
 
 def test_a_document_that_was_changed_takes_its_answers_with_it(flow, asks):
@@ -323,11 +323,11 @@ def test_a_filter_says_which_documents_an_answer_may_rest_on(flow, asks):
         attributes={"language": "en"},
     )
     answer = ask(flow, asks(knowledge_filter=ENGLISH)).answer
-    assert [(each.document, each.attributes) for each in answer.grounding.citations] == [
+    assert [(citation.document, citation.attributes) for citation in answer.grounding.citations] == [
         ("english.md", {"language": "en"})
     ]
     both = {"type": "or", "filters": [ENGLISH, {"type": "gte", "key": "number", "value": 1}]}
-    documents = {each.document for each in ask(flow, asks(knowledge_filter=both)).answer.grounding.citations}
+    documents = {citation.document for citation in ask(flow, asks(knowledge_filter=both)).answer.grounding.citations}
     assert documents <= {f"mill{n}.md" for n in range(25)} | {"english.md"}
     assert documents
 
@@ -346,7 +346,7 @@ def test_jobs_of_one_group_with_different_filters_get_each_its_own(flow, asks):
           for n, value in enumerate((True, 1, "1", 1.0)))
     )  # fmt: skip
     flow.drain()
-    assert [[each.document for each in flow.result(job).answer.grounding.citations] for job in jobs] == [
+    assert [[citation.document for citation in flow.result(job).answer.grounding.citations] for job in jobs] == [
         ["yes.md"], ["one.md"], [], ["one.md"],
     ]  # fmt: skip
 
@@ -360,8 +360,8 @@ def test_two_filters_never_share_an_answer(flow, asks, mode):
     flow.__post_init__()
     filters = [None, ENGLISH, {"type": "eq", "key": "flag", "value": True}, {"type": "eq", "key": "flag", "value": 1}]
     jobs = [
-        flow.send(asks(cache=mode, knowledge_filter=each, idempotency_key=f"{n}{turn}"))[0]
-        for turn in range(2) for n, each in enumerate(filters) if not flow.drain()
+        flow.send(asks(cache=mode, knowledge_filter=entry, idempotency_key=f"{n}{turn}"))[0]
+        for turn in range(2) for n, entry in enumerate(filters) if not flow.drain()
     ]  # fmt: skip
     flow.drain()
     assert tiers(flow, jobs) == ["none"] * 4 + ["exact"] * 4
@@ -387,7 +387,7 @@ def test_an_answer_ends_with_the_attributes_by_which_its_document_was_let_throug
     flow.run("recall")
     flow.ledger.of(KnowledgeBases).describe(document.id, "1", {"language": "fr"})
     flow.drain()
-    assert [each.document for each in flow.result(third).answer.grounding.citations] == ["english.md"]
+    assert [citation.document for citation in flow.result(third).answer.grounding.citations] == ["english.md"]
     assert "live" not in states(flow)
 
 
@@ -395,9 +395,9 @@ def test_passages_are_put_into_another_order_before_they_are_packed(flow, asks):
     put(flow.ledger, {f"mill{n}.md": f"{MILL} {n} {chr(97 + n) * 9}" for n in range(3)})
     flow.retrieval = replace(flow.retrieval, most_tokens=2_000)
     flow.__post_init__()
-    found = [each.document for each in ask(flow, asks()).answer.grounding.citations]
-    assert len(found) == 4
+    documents = [citation.document for citation in ask(flow, asks()).answer.grounding.citations]
+    assert len(documents) == 4
     flow.retrieval = replace(flow.retrieval, rerank=lambda _question, hits: list(reversed(hits)))
     flow.__post_init__()
-    turned = [each.document for each in ask(flow, asks(idempotency_key="2")).answer.grounding.citations]
-    assert turned == list(reversed(found))
+    turned = [citation.document for citation in ask(flow, asks(idempotency_key="2")).answer.grounding.citations]
+    assert turned == list(reversed(documents))

@@ -59,7 +59,7 @@ def test_an_answer_that_was_planted_is_not_served_for_another_question(colliding
     assert tiers(colliding, jobs) == ["none"] * len(asked)
     # Under another limit, none of these has an answer; now all are asked at a time.
     more = {"sampling": {"max_tokens": 9}}
-    jobs = colliding.send(*(asks(each, cache="semantic", **more, idempotency_key=f"2{each}") for each in asked))
+    jobs = colliding.send(*(asks(item, cache="semantic", **more, idempotency_key=f"2{item}") for item in asked))
     colliding.run("recall")
     assert colliding.states(jobs) == ["done"] * len(asked)
     colliding.drain()
@@ -83,7 +83,7 @@ def test_vectors_of_two_embedders_never_meet(semantic, asks):  # noqa: F811 - th
     )
     Follower(Questions(semantic.ledger, known), Progress().loop("follow")).once()
     assert (len(known), len(known.making)) == (1, 1)
-    jobs = flow.send(*(asks(each, cache="semantic") for each in (LIKE, "How do I bake bread in the oven I own?")))
+    jobs = flow.send(*(asks(text, cache="semantic") for text in (LIKE, "How do I bake bread in the oven I own?")))
     flow.run("recall")
     assert flow.states(jobs) == ["done", "done"]
     flow.drain()
@@ -104,7 +104,7 @@ def test_two_workers_that_lead_at_a_time_make_one_entry(ledger):
     for thread in threads:
         thread.join()
     assert len(told) == 8
-    assert all(each == told[0] for each in told)
+    assert all(item == told[0] for item in told)
     assert len(ledger.read(select(ENTRIES.c.id))) == 3
     assert len(ledger.read(select(CHANGES.c.number))) == 3
 
@@ -140,7 +140,7 @@ def test_an_answer_in_the_place_of_another_model_is_found_there_alone(ledger):
         with writing(ledger.engine) as tx:
             Admit(kept[-1], f"answer {number}".encode(), 1.0, 60_000, place=EntryKeys("second", "t")).write(tx)
     found = ledger.of(Answers).exact({"first", "second"})
-    assert [(key, each.id, each.scope, each.answer) for key, each in found.items()] == [
+    assert [(key, item.id, item.scope, item.answer) for key, item in found.items()] == [
         ("second", kept[-1], "t", b"answer 1")
     ]  # fmt: skip
 

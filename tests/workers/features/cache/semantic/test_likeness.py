@@ -202,5 +202,5 @@ def test_a_group_asks_the_ledger_no_oftener_than_one_job(semantic, asks, monkeyp
     monkeypatch.setattr(entries, "rows_of", lambda *query: asked.append(query[1]) or rows_of(*query))
     group = [asks(wording.format(place), cache="semantic", idempotency_key=place) for place in places]
     found = semantic.cache.look_up([Lookup(job.idempotency_key, job, job.cache) for job in group])
-    assert [each.decision for each in found] == ["hit"] * len(places)
+    assert [item.decision for item in found] == ["hit"] * len(places)
     assert len(asked) == queries

@@ -69,19 +69,19 @@ class Race:
         written, turn = dict(self.now), next(self.looked)
         asked = [self.asking(WORDINGS[(turn + number) % 2].format(PLACES[number])) for number in written]
         served = 0
-        for number, found in zip(written, self.cache.look_up(asked), strict=True):
+        for number, lookup in zip(written, self.cache.look_up(asked), strict=True):
             version, document_id = written[number]
-            if found.decision == "hit":
-                document, told = map(int, found.answer.text.split())
+            if lookup.decision == "hit":
+                document, told = map(int, lookup.answer.text.split())
                 assert document == number
-                assert told >= version, f"{found.tier}: {told} was given when {version} had been written"
+                assert told >= version, f"{lookup.tier}: {told} was given when {version} had been written"
                 self.served[number] = max(told, self.served[number])
-                self.tiers.add(found.tier)
+                self.tiers.add(lookup.tier)
                 served += 1
-            elif found.leads is not None:
+            elif lookup.leads is not None:
                 with writing(self.ledger.engine) as tx:
                     used = ((document_id, f"{version}"),)
-                    Admit(found.leads, answer(f"{number} {version}"), 1.0, 600_000, used).write(tx)
+                    Admit(lookup.leads, answer(f"{number} {version}"), 1.0, 600_000, used).write(tx)
         return served
 
     def asking(self, question: str) -> Lookup:
@@ -134,11 +134,11 @@ def test_nothing_stale_is_served_while_changes_and_look_ups_race(ledger, asks, c
         asking = [pool.submit(until_over, ask) for _ in range(ASKING)]
         changing = [pool.submit(until_over, change, 2 * first) for first in range(CHANGING)]
         following = pool.submit(until_over, follow)
-        for each in changing:
-            each.result()
+        for future in changing:
+            future.result()
         race.over.set()
         following.result()
-        assert sum(each.result() for each in asking) >= changes // 4
+        assert sum(future.result() for future in asking) >= changes // 4
     race.look()  # which makes what was withdrawn last
     for _ in WORDINGS:
         race.follower.once()

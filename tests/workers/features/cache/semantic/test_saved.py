@@ -43,7 +43,7 @@ class Worker:
         """The ids of what it holds that is near, in any scope."""
         (vector,) = EMBEDDER.embed([text])
         scopes, _ = self.known.live.held()
-        return [each.entry_id for scope in scopes for each in self.known.live.nearest(scope, vector, 5)]
+        return [neighbour.entry_id for scope in scopes for neighbour in self.known.live.nearest(scope, vector, 5)]
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_snapshot_that_does_not_hold_is_dropped(semantic, asks, tmp_path, read
         worker = Worker(semantic.ledger, tmp_path)
     assert (0, False) in read
     assert len(worker.known) == 3
-    (line,) = [each for each in caplog.records if getattr(each, "action", "") == "snapshot_dropped"]
+    (line,) = [record for record in caplog.records if getattr(record, "action", "") == "snapshot_dropped"]
     assert why in line.getMessage()
 
 
@@ -197,7 +197,7 @@ def test_a_full_disk_costs_a_line(semantic, asks, tmp_path, caplog, monkeypatch)
     with caplog.at_level(logging.WARNING):
         assert not worker.keeping.once()
         assert not worker.keeping.once()
-    assert [getattr(each, "action", "") for each in caplog.records] == ["snapshot_dropped", "not_saved"]
+    assert [getattr(record, "action", "") for record in caplog.records] == ["snapshot_dropped", "not_saved"]
 
 
 def test_two_ledgers_or_embedders_share_a_home(semantic, asks, tmp_path):  # noqa: F811 - the fixture
@@ -205,8 +205,8 @@ def test_two_ledgers_or_embedders_share_a_home(semantic, asks, tmp_path):  # noq
     mine = Worker(semantic.ledger, tmp_path)
     other = Worker(semantic.ledger, tmp_path, whose="other")
     third = Worker(semantic.ledger, tmp_path, embedder="third")
-    assert [each.keeping.once() for each in (mine, other, third)] == [True] * 3
-    assert len({each.saved.folder for each in (mine, other, third)}) == 3
+    assert [worker.keeping.once() for worker in (mine, other, third)] == [True] * 3
+    assert len({worker.saved.folder for worker in (mine, other, third)}) == 3
     os.utime(other.saved.folder / MANIFEST, (1, 1))
     os.utime(mine.saved.folder / MANIFEST, (1, 1))
     shutil.rmtree(third.saved.folder)

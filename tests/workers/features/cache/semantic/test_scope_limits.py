@@ -44,9 +44,9 @@ def test_wrong_labels_turn_it_off_and_doubt_does_not() -> None:
 def test_the_newest_window_sees_what_a_long_good_past_hides() -> None:
     past, newest = tally(2_000, wrong=15), tally(60, wrong=15, served=1_000)
     assert told(past).state == "not yet shown"
-    found = told(past, window=Window(11, (newest,)))
-    assert (found.state, found.figures["recent"]["wrong"]) == ("off", 15)
-    assert "newest window" in found.sentence
+    standing = told(past, window=Window(11, (newest,)))
+    assert (standing.state, standing.figures["recent"]["wrong"]) == ("off", 15)
+    assert "newest window" in standing.sentence
 
 
 def test_once_off_it_stays_so_with_its_sentence() -> None:
@@ -59,13 +59,13 @@ def test_what_stands_beside_the_bound_is_told_and_changes_nothing() -> None:
     """However often what was nearly served would have been wrong, and the model contradicts itself."""
     tallies = (tally(333),)
     beside = OtherCounts(refused=Labels(0, 400, 0), own=Labels(1, 50, 3))
-    found = told(*tallies, beside=beside)
-    assert found.state == "shown"
-    assert (found.figures["audits"], found.figures["wrong"]) == (333, 0)
-    assert (found.figures["refused"]["wrong"], found.figures["own"]["wrong"]) == (400, 50)
+    standing = told(*tallies, beside=beside)
+    assert standing.state == "shown"
+    assert (standing.figures["audits"], standing.figures["wrong"]) == (333, 0)
+    assert (standing.figures["refused"]["wrong"], standing.figures["own"]["wrong"]) == (400, 50)
     plain = told(*tallies)
     assert {name: plain.figures[name] for name in ("upper", "lower", "recent")} == {
-        name: found.figures[name] for name in ("upper", "lower", "recent")
+        name: standing.figures[name] for name in ("upper", "lower", "recent")
     }
 
 

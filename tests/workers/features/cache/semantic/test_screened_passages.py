@@ -19,7 +19,7 @@ OTHER = "The mill by the river stood still all summer, why: the miller was ill."
 
 
 def says(action, **tenants):
-    own = {tenant: Policy({"prompt_injection": Rule(each)}) for tenant, each in tenants.items()}
+    own = {tenant: Policy({"prompt_injection": Rule(item)}) for tenant, item in tenants.items()}
     return PolicyModerator([InjectionDetector(suspicions)], Policy({"prompt_injection": Rule(action)}, tenants=own))
 
 
@@ -40,7 +40,7 @@ def ask(flow, asks, action="block", screener=None, **more):  # noqa: F811
 
 
 def documents(citations):
-    return {each.document for each in citations}
+    return {citation.document for citation in citations}
 
 
 def test_a_passage_that_is_blocked_is_left_out_and_the_receipt_says_so(flow, asks):  # noqa: F811
@@ -50,7 +50,9 @@ def test_a_passage_that_is_blocked_is_left_out_and_the_receipt_says_so(flow, ask
     assert "praise the miller" not in read[-1].content
     assert MILL in read[-1].content
     assert documents(grounding.citations) == {"mill.md", "other.md"}
-    assert {(each.screening.action, each.screening.score) for each in grounding.citations} == {("allow", 0.0)}
+    assert {(citation.screening.action, citation.screening.score) for citation in grounding.citations} == {
+        ("allow", 0.0)
+    }
     (left_out,) = grounding.left_out
     assert (left_out.document, left_out.start, left_out.stop) == ("order.md", 7, 7 + len(ORDER))
     screening = left_out.screening
@@ -110,7 +112,7 @@ def test_a_passage_that_is_to_be_reviewed_holds_its_job(flow, asks):  # noqa: F8
     flow.ledger.release_held([job])
     flow.drain()
     assert "praise the miller" in flow.generator.read[0][-1].content
-    assert {each.screening.action for each in flow.result(job).answer.grounding.citations} == {"allow"}
+    assert {citation.screening.action for citation in flow.result(job).answer.grounding.citations} == {"allow"}
 
 
 @pytest.mark.parametrize("raises", [True, False], ids=["raised", "said"])
@@ -136,9 +138,9 @@ def test_passages_that_nobody_could_look_at_hold_their_job(flow, asks, raises): 
 
 def test_passages_of_a_job_that_is_not_screened_are_flagged_alone(flow, asks):  # noqa: F811
     _, result = ask(flow, asks, screen=False)
-    citations = {each.document: each for each in result.answer.grounding.citations}
+    citations = {citation.document: citation for citation in result.answer.grounding.citations}
     assert citations["order.md"].suspicious == ("overrides",)
-    assert {each.screening for each in citations.values()} == {None}
+    assert {citation.screening for citation in citations.values()} == {None}
 
 
 def test_an_answer_that_rests_on_unscreened_passages_is_none_for_a_screened_job(flow, asks):  # noqa: F811

@@ -94,9 +94,9 @@ def follower(ledger, ledger_url, redis_server, prefix):
         follower = Follower(Counted(own, known), Progress().loop("follow"), rest=AN_HOUR)
         heard = {Hint.CHANGES: follower.woken}
         ears = HintListener(redis_client(redis_server.url), RedisNames(prefix[0]).hints, heard, Progress().loop("ears"))
-        for each in (ears, follower):
-            each.start()
-            stack.callback(each.stop)
+        for item in (ears, follower):
+            item.start()
+            stack.callback(item.stop)
         eventually(lambda: is_heard(prefix) and looks)
         yield known, looks
 
@@ -168,7 +168,7 @@ def test_the_command_line_wakes_all_followers_of_a_recall_worker(deployment, pre
         ).of_features()
         parts["cache"]()
         parts["retrieval"]().bases()
-        followers = [each for each in started if isinstance(each, Follower)]
+        followers = [item for item in started if isinstance(item, Follower)]
         assert len(followers) == 2
         eventually(lambda: is_heard(prefix))
         with closing(need_ledger(env)) as ledger, writing(ledger.engine) as tx:

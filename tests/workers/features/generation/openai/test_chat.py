@@ -125,15 +125,19 @@ def test_the_same_body_gives_the_same_jobs():
 
 
 def test_an_answer_is_a_chat_completion():
-    found = ChatCompletion.model_validate(told(metadata={"order": "17"}))
-    (choice,) = found.choices
-    assert found.id == f"chatcmpl-{JOB_ID}"
-    assert (found.model, found.created, found.service_tier) == ("mill", 1769860800, "default")
+    completion = ChatCompletion.model_validate(told(metadata={"order": "17"}))
+    (choice,) = completion.choices
+    assert completion.id == f"chatcmpl-{JOB_ID}"
+    assert (completion.model, completion.created, completion.service_tier) == ("mill", 1769860800, "default")
     assert (choice.message.content, choice.message.role, choice.message.refusal) == ("Hello there.", "assistant", None)
     assert choice.finish_reason == "stop"
-    assert (found.usage.prompt_tokens, found.usage.completion_tokens, found.usage.total_tokens) == (7, 3, 10)
-    assert found.metadata == {"order": "17"}
-    assert found.model_extra["headrace"]["job_id"] == JOB_ID
+    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens, completion.usage.total_tokens) == (
+        7,
+        3,
+        10,
+    )
+    assert completion.metadata == {"order": "17"}
+    assert completion.model_extra["headrace"]["job_id"] == JOB_ID
 
 
 @pytest.mark.parametrize(
@@ -169,11 +173,11 @@ def test_chunks_come_to_the_same_completion(end):
     *chunks, last = [ChatCompletionChunk.model_validate(chunk) for chunk in request.chunks(body)]
     for chunk in (*chunks, last):
         state.handle_chunk(chunk)
-    found, wanted = state.current_completion_snapshot, ChatCompletion.model_validate(body)
-    (one,), (other,) = found.choices, wanted.choices
+    completion, wanted = state.current_completion_snapshot, ChatCompletion.model_validate(body)
+    (one,), (other,) = completion.choices, wanted.choices
     assert (one.message.content or None, one.message.refusal) == (other.message.content, other.message.refusal)
     assert one.finish_reason == other.finish_reason
-    assert (found.id, found.model, found.usage) == (wanted.id, wanted.model, wanted.usage)
+    assert (completion.id, completion.model, completion.usage) == (wanted.id, wanted.model, wanted.usage)
     assert last.choices == []
     assert chunks[-1].model_extra["headrace"] == body["headrace"]
 

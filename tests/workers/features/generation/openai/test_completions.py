@@ -52,15 +52,19 @@ def test_what_is_wrong_is_named(change, param):
 def test_an_answer_is_a_completion():
     request = read({**ONE, "prompt": ["a", "b", "c"]}, ASKER)
     body = request.answer([answered("one"), answered("two", "length"), answered(None)])
-    found = Completion.model_validate(body)
-    assert found.id == f"cmpl-{JOB_ID}"
-    assert [(c.index, c.text, c.finish_reason) for c in found.choices] == [
+    completion = Completion.model_validate(body)
+    assert completion.id == f"cmpl-{JOB_ID}"
+    assert [(c.index, c.text, c.finish_reason) for c in completion.choices] == [
         (0, "one", "stop"),
         (1, "two", "length"),
         (2, "", "content_filter"),
     ]
-    assert (found.usage.prompt_tokens, found.usage.completion_tokens, found.usage.total_tokens) == (21, 9, 30)
-    assert [receipt["job_id"] for receipt in found.model_extra["headrace"]] == [JOB_ID] * 3
+    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens, completion.usage.total_tokens) == (
+        21,
+        9,
+        30,
+    )
+    assert [receipt["job_id"] for receipt in completion.model_extra["headrace"]] == [JOB_ID] * 3
     assert read(ONE, ASKER).answer([answered()])["headrace"]["job_id"] == JOB_ID
 
 
@@ -69,7 +73,7 @@ def test_chunks_come_to_the_same_texts():
     body = request.answer([answered("Once upon a time. " * 20), answered("", "length")])
     *chunks, last = list(request.chunks(body))
     for place, choice in enumerate(body["choices"]):
-        parts = [each["choices"][0] for each in chunks if each["choices"][0]["index"] == place]
+        parts = [chunk["choices"][0] for chunk in chunks if chunk["choices"][0]["index"] == place]
         assert "".join(part["text"] for part in parts) == choice["text"]
         assert [part["finish_reason"] for part in parts] == [None] * (len(parts) - 1) + [choice["finish_reason"]]
     assert ["headrace" in chunk for chunk in chunks] == [False] * (len(chunks) - 1) + [True]

@@ -92,7 +92,7 @@ def test_a_body_is_one_job() -> None:
     assert isinstance(job, DecisionJob)
     assert (job.tenant, job.idempotency_key, job.model, job.input) == ("shop", "k", "mill", "It is late.")
     assert (job.screen, job.priority, job.metadata) == (True, 7, {"safety_identifier": "u"})
-    assert [each.type for each in job.questions] == ["predicate", "choice", "score"]
+    assert [question.type for question in job.questions] == ["predicate", "choice", "score"]
 
 
 def test_an_answer_is_a_decision_of_the_client() -> None:
@@ -101,22 +101,25 @@ def test_an_answer_is_a_decision_of_the_client() -> None:
     predicate, choice, score, refusal = decision.answers
     assert (predicate.type, predicate.name) == ("predicate", None)
     assert choice.type == "choice"
-    assert (choice.choice, [repr(each.value) for each in choice.probabilities]) == (True, ["'true'", "True"])
+    assert (choice.choice, [repr(probability.value) for probability in choice.probabilities]) == (
+        True,
+        ["'true'", "True"],
+    )
     assert score.type == "score"
-    assert [(each.label, each.value, each.probability) for each in score.probabilities] == [
+    assert [(probability.label, probability.value, probability.probability) for probability in score.probabilities] == [
         ("calm", 0, 0.7),
         ("mad", 1, 0.3),
     ]
     assert refusal.type == "refusal"
     assert (decision.usage.input_tokens, decision.usage.output_tokens, decision.usage.total_tokens) == (7, 3, 10)
     assert decision.usage.input_tokens_details.cached_tokens == 2
-    assert [each.get("headrace") for each in body["answers"]] == [
+    assert [answer.get("headrace") for answer in body["answers"]] == [
         {"mass": 0.5, "calibrated": True, "stated": False},
         {"calibrated": False, "stated": False},
         {"calibrated": False, "stated": True},
         {"calibrated": False, "stated": False, "reason": "it has 9,000 tokens"},
     ]
-    assert not any("mass" in each for each in body["answers"])
+    assert not any("mass" in answer for answer in body["answers"])
     assert (body["headrace"]["job_id"], body["headrace"]["quantization"]) == (JOB_ID, "int8")
 
 
@@ -124,7 +127,7 @@ def test_questions_about_an_input_that_moderation_blocked_are_refused() -> None:
     blocked = decided(status="blocked", refusal="prompt_blocked", decisions=None)
     body = read(BODY, ASKER).answer([blocked])
     Decision.model_validate(body)
-    assert [(each["type"], each["name"]) for each in body["answers"]] == [
+    assert [(answer["type"], answer["name"]) for answer in body["answers"]] == [
         ("refusal", None),
         ("refusal", "queue"),
         ("refusal", None),

@@ -48,13 +48,13 @@ def test_an_answer_is_a_list_of_vectors(encoding):
     body = read({**BODY, "input": ["a", "b"], "encoding_format": encoding}, ASKER).answer(
         [embedded(), embedded((1.0,))]
     )
-    vectors = [each["embedding"] for each in body["data"]]
+    vectors = [entry["embedding"] for entry in body["data"]]
     if encoding == "base64":
         vectors = [list(struct.unpack(f"<{len(raw) // 4}f", raw)) for raw in map(base64.b64decode, vectors)]
     else:
         CreateEmbeddingResponse.model_validate(body)
     assert vectors == [[0.5, -1.0, 2.0], [1.0]]
-    assert [each["index"] for each in body["data"]] == [0, 1]
+    assert [entry["index"] for entry in body["data"]] == [0, 1]
     assert (body["model"], body["usage"]) == ("minilm", {"prompt_tokens": 8, "total_tokens": 8})
     assert [receipt["job_id"] for receipt in body["headrace"]] == [JOB_ID] * 2
     assert body["headrace"][0]["embedder"] == "minilm/int8/ab12cd34ef56"

@@ -85,7 +85,7 @@ def test_what_works_does_something(url, name):
     if name in TOLD_ONLY and url == "/v1/responses":
         assert plain.answer([answered()])[name] != changed.answer([answered()])[name]
     elif name == "stream_options":
-        told = [list(each.chunks(each.answer([answered()]))) for each in (plain, changed)]
+        told = [list(request.chunks(request.answer([answered()]))) for request in (plain, changed)]
         assert url == "/v1/responses" or told[0] != told[1]
     elif name not in TOLD_ONLY:
         assert (plain.jobs, plain.stream) != (changed.jobs, changed.stream)

@@ -39,7 +39,7 @@ def test_a_receipt_says_who_was_asked_who_saw_the_text_and_what_it_cost():
         update={"seen_by": ("acme",), "cost": Cost(amount=20, currency="EUR")}
     )
     told = receipt(result)
-    assert [(each["model"], each["cost"]) for each in told["attempts"]] == [("far", 20), ("mill", 0)]
+    assert [(attempt["model"], attempt["cost"]) for attempt in told["attempts"]] == [("far", 20), ("mill", 0)]
     assert told["because"] == "mill answered in place of far"
     assert told["seen_by"] == ["acme"]
     assert (told["cost"]["amount"], told["cost"]["currency"]) == (20, "EUR")

@@ -39,20 +39,20 @@ def test_a_response_is_called_after_its_job():
 
 @pytest.mark.parametrize("status", ["queued", "in_progress"])
 def test_one_that_has_not_ended(status):
-    found = Response.model_validate(unended_body(BODY, JOB, JOB_ID, status, 1.5))
-    assert (found.id, found.status, found.created_at) == (f"resp_{JOB_ID}", status, 1)
-    assert (found.instructions, found.background, found.max_output_tokens) == ("Be short.", True, 9)
-    assert (found.metadata, found.service_tier, found.safety_identifier) == ({"order": "17"}, "flex", "u1")
-    assert (found.temperature, found.top_p, found.model) == (0.0, 1.0, "mill")
-    assert (found.output, found.usage, found.error, found.completed_at) == ([], None, None, None)
+    response = Response.model_validate(unended_body(BODY, JOB, JOB_ID, status, 1.5))
+    assert (response.id, response.status, response.created_at) == (f"resp_{JOB_ID}", status, 1)
+    assert (response.instructions, response.background, response.max_output_tokens) == ("Be short.", True, 9)
+    assert (response.metadata, response.service_tier, response.safety_identifier) == ({"order": "17"}, "flex", "u1")
+    assert (response.temperature, response.top_p, response.model) == (0.0, 1.0, "mill")
+    assert (response.output, response.usage, response.error, response.completed_at) == ([], None, None, None)
 
 
 def test_one_that_was_answered():
-    found = Response.model_validate(ended_body(BODY, JOB, JOB_ID, answered()))
-    assert (found.status, found.output_text, found.incomplete_details) == ("completed", "Hello there.", None)
-    assert (found.created_at, found.completed_at) == (1769860800, 1769860801)
-    assert (found.usage.input_tokens, found.usage.output_tokens, found.usage.total_tokens) == (7, 3, 10)
-    assert found.model_extra["headrace"]["status"] == "completed"
+    response = Response.model_validate(ended_body(BODY, JOB, JOB_ID, answered()))
+    assert (response.status, response.output_text, response.incomplete_details) == ("completed", "Hello there.", None)
+    assert (response.created_at, response.completed_at) == (1769860800, 1769860801)
+    assert (response.usage.input_tokens, response.usage.output_tokens, response.usage.total_tokens) == (7, 3, 10)
+    assert response.model_extra["headrace"]["status"] == "completed"
     body = ended_body(BODY, JOB, JOB_ID, answered(), 1.5)
     assert (body["created_at"], type(body["created_at"]), type(body["completed_at"])) == (1, int, int)
 
@@ -62,18 +62,18 @@ def test_one_that_was_answered():
     [(answered("cut", "length"), "max_output_tokens", "cut"), (answered(None), "content_filter", "")],
 )
 def test_one_that_is_incomplete(end, reason, text):
-    found = Response.model_validate(ended_body(BODY, JOB, JOB_ID, end))
-    assert (found.status, found.incomplete_details.reason, found.output_text) == ("incomplete", reason, text)
-    assert found.completed_at is None
-    assert [item.status for item in found.output] == (["incomplete"] if text else [])
+    response = Response.model_validate(ended_body(BODY, JOB, JOB_ID, end))
+    assert (response.status, response.incomplete_details.reason, response.output_text) == ("incomplete", reason, text)
+    assert response.completed_at is None
+    assert [item.status for item in response.output] == (["incomplete"] if text else [])
 
 
 def test_one_that_abstained_is_a_refusal():
     end = answered("", "abstained", grounding=Grounding(knowledge="mill", floor=0.3, reason="nothing is near"))
-    found = Response.model_validate(ended_body(BODY, JOB, JOB_ID, end))
-    (message,) = found.output
+    response = Response.model_validate(ended_body(BODY, JOB, JOB_ID, end))
+    (message,) = response.output
     (part,) = message.content
-    assert (found.status, part.type, part.refusal) == ("completed", "refusal", "nothing is near")
+    assert (response.status, part.type, part.refusal) == ("completed", "refusal", "nothing is near")
 
 
 @pytest.mark.parametrize(
@@ -81,23 +81,23 @@ def test_one_that_abstained_is_a_refusal():
     [(Category.INVALID, "invalid_prompt"), (Category.PERMANENT, "server_error"), (Category.EXPIRED, "server_error")],
 )
 def test_one_that_died(category, code):
-    found = Response.model_validate(ended_body(BODY, JOB, JOB_ID, died(category, "so it is"), 1.5))
-    assert (found.id, found.status, found.created_at) == (f"resp_{JOB_ID}", "failed", 1)
-    assert (found.error.code, found.error.message) == (code, "so it is")
+    response = Response.model_validate(ended_body(BODY, JOB, JOB_ID, died(category, "so it is"), 1.5))
+    assert (response.id, response.status, response.created_at) == (f"resp_{JOB_ID}", "failed", 1)
+    assert (response.error.code, response.error.message) == (code, "so it is")
 
 
 def test_one_that_was_cancelled():
-    found = Response.model_validate(ended_body(BODY, JOB, JOB_ID, cancelled("no need"), 1.5))
-    assert (found.status, found.error, found.output) == ("cancelled", None, [])
+    response = Response.model_validate(ended_body(BODY, JOB, JOB_ID, cancelled("no need"), 1.5))
+    assert (response.status, response.error, response.output) == ("cancelled", None, [])
 
 
 def test_the_search_stands_before_the_message():
     body = {"model": "mill", "input": "Why?", "tools": [{"type": "file_search", "vector_store_ids": ["mill"]}]}
     (job,) = read(body, ASKER).jobs
-    found = Response.model_validate(ended_body(body, job, JOB_ID, answered()))
-    assert [item.type for item in found.output] == ["file_search_call", "message"]
-    assert found.output[0].queries == ["Why?"]
-    assert found.tools[0].vector_store_ids == ["mill"]
+    response = Response.model_validate(ended_body(body, job, JOB_ID, answered()))
+    assert [item.type for item in response.output] == ["file_search_call", "message"]
+    assert response.output[0].queries == ["Why?"]
+    assert response.tools[0].vector_store_ids == ["mill"]
 
 
 EVENT = TypeAdapter(ResponseStreamEvent)

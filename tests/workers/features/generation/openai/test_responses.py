@@ -52,7 +52,7 @@ def test_a_text_is_a_turn_of_the_user():
     assert input_messages({"input": "a"}) == [{"role": "user", "content": "a"}]
     earlier = [Message(role="user", content="b"), Message(role="assistant", content="c")]
     told = messages_of({"input": "a", "instructions": "i"}, earlier)
-    assert [each["content"] for each in told] == ["i", "b", "c", "a"]
+    assert [entry["content"] for entry in told] == ["i", "b", "c", "a"]
     assert told[0]["role"] == "system"
 
 

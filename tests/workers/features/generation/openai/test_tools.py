@@ -36,11 +36,11 @@ def wrapped(tool):
 
 
 def by_chat(*tools, **more):
-    return chat(tools=[wrapped(each) for each in tools], **more).jobs[0]
+    return chat(tools=[wrapped(tool) for tool in tools], **more).jobs[0]
 
 
 def by_response(*tools, **more):
-    return response(tools=[{"type": "function", **each} for each in tools], **more).jobs[0]
+    return response(tools=[{"type": "function", **tool} for tool in tools], **more).jobs[0]
 
 
 @pytest.mark.parametrize("ask", [by_chat, by_response])
@@ -318,14 +318,14 @@ def test_citations_point_into_the_text():
             for n, is_cited in cited.items()
         ),
     )
-    found = annotations(answered(text, grounding=grounding))
-    assert [(each["filename"], each["index"]) for each in found] == [
+    entries = annotations(answered(text, grounding=grounding))
+    assert [(entry["filename"], entry["index"]) for entry in entries] == [
         ("2.md", 9),
         ("12.md", 17),
         ("1.md", 29),
         ("4.md", len(text)),
     ]
-    assert {each["type"] for each in found} == {"file_citation"}
-    assert [each["file_id"] for each in found] == ["2.md", "file-3", "1.md", "4.md"]
+    assert {entry["type"] for entry in entries} == {"file_citation"}
+    assert [entry["file_id"] for entry in entries] == ["2.md", "file-3", "1.md", "4.md"]
     assert annotations(answered(None, grounding=grounding)) == []
     assert annotations(answered()) == []

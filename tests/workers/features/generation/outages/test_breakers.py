@@ -213,10 +213,10 @@ def test_a_call_that_waited_for_its_turn_looks_at_the_breaker_again(ledger):  # 
         provider = OWN
 
         def generate(self, requests):
-            asked.extend(each.barred() for each in requests)
+            asked.extend(request.barred() for request in requests)
             ModelHealth(ledger, "echo").note([DOWN] * PATIENCE, 5, probed=False)
             health._known.forget()
-            asked.extend(each.barred() for each in requests)
+            asked.extend(request.barred() for request in requests)
             return [NotAsked("the breaker opened", after=1.0) for _ in requests]
 
     health = ModelHealth(ledger, "echo")
@@ -261,7 +261,7 @@ def test_a_model_with_an_open_breaker_is_not_asked(ledger):  # noqa: F811
     moved = outcome(task(ledger, CHAIN()))
     assert isinstance(moved, Retry)
     assert moved.reason == "echo was not asked: its breaker is open after away"
-    assert [(each.model, each.ms) for each in tried_in(moved.context)] == [("echo", 0.0)]
+    assert [(attempt.model, attempt.ms) for attempt in tried_in(moved.context)] == [("echo", 0.0)]
     for job in (generation(), CHAIN(lane=Lane.BATCH)):
         waits = outcome(task(ledger, job))
         assert isinstance(waits, Wait)
@@ -297,7 +297,7 @@ def test_opening_and_closing_are_events(ledger):  # noqa: F811
     health.note([DOWN], 5, probed=True)
     half_open(ledger)
     health.note([ANSWER], 5, probed=True)
-    records = [each.record for each in ledger.outbox(9)]
+    records = [item.record for item in ledger.outbox(9)]
     assert {(record.topic, record.key) for record in records} == {(Topic.MODELS, "echo")}
     opened, closed = (decode_value(record.headers["ce_type"], record.value) for record in records)
     assert (opened.model, opened.reason) == ("echo", "it could not be reached")
@@ -315,12 +315,12 @@ def test_a_breaker_tells_others_no_word_of_the_provider(ledger, caplog):  # noqa
     told = [
         str(shut.error),
         breaker_of(ledger).reason,
-        *(each.reason for each in ledger.overview().incidents),
-        *(str(each.record.value) for each in ledger.outbox(9) if each.record.topic is Topic.MODELS),
+        *(incident.reason for incident in ledger.overview().incidents),
+        *(str(item.record.value) for item in ledger.outbox(9) if item.record.topic is Topic.MODELS),
         *(record.getMessage() for record in caplog.records if "breaker" in record.getMessage()),
     ]
     assert len(told) == 5
-    assert all("answered 401" in each and "diagnosis" not in each for each in told)
+    assert all("answered 401" in item and "diagnosis" not in item for item in told)
 
 
 def test_steps_that_wait_for_a_model_are_ready_when_it_answers_again(ledger):  # noqa: F811
@@ -339,8 +339,8 @@ def test_calls_are_counted_by_the_minute(ledger):  # noqa: F811
         health.note([ANSWER, DOWN], 10, probed=False)
         now[0] += 10
         health.note([ANSWER], 30, probed=False)
-    found = ledger.of(Breakers).calls(5)
-    assert found == {"echo": Calls(6, 2, 80, 30)}
+    calls = ledger.of(Breakers).calls(5)
+    assert calls == {"echo": Calls(6, 2, 80, 30)}
     assert ledger.read(select(MODEL_CALLS.c.model)) != []
 
 
@@ -388,7 +388,7 @@ def test_steps_that_wait_for_an_open_breaker_go_to_the_next_model(ledger):  # no
     open_now(ledger)
     assert rerouting(ledger).once() == 2
     found = {row.job_id: row for row in ledger.read(select(STEPS))}
-    assert [found[each].queue for each in ids] == ["model.other", "model.echo", "model.other", "model.echo"]
+    assert [found[text].queue for text in ids] == ["model.other", "model.echo", "model.other", "model.echo"]
     moved = found[ids[0]]
     assert (moved.tokens, moved.group_key.split("|")[1]) == (1_000 + 256, "other")
     (attempt,) = tried_in(unpack(moved.context)[0])
@@ -486,7 +486,11 @@ def workers_of(ledger, model):  # noqa: F811
 
 def owns_open_until(ledger, open_until):  # noqa: F811
     def change(breaker, _now):
-        own = {name: replace(each, open_until=open_until) for name, each in breaker.tenants.items() if each.open_until}
+        own = {
+            name: replace(tenant, open_until=open_until)
+            for name, tenant in breaker.tenants.items()
+            if tenant.open_until
+        }
         return replace(breaker, tenants=own)
 
     ledger.of(Breakers).follow("echo", change)
@@ -514,8 +518,8 @@ def test_a_group_of_several_tenants_is_asked_without_the_one_that_is_stopped(led
     ask = workers_of(ledger, model)
     ask("victim", *["attacker"] * PATIENCE)
     of_many = MonitoredGenerator(model, ModelHealth(ledger, "echo"))
-    found = of_many.generate([asked_by(each) for each in ("victim", "attacker", "other")])
-    assert [isinstance(each, BreakerIsOpen) for each in found] == [False, True, False]
+    found = of_many.generate([asked_by(name) for name in ("victim", "attacker", "other")])
+    assert [isinstance(completion, BreakerIsOpen) for completion in found] == [False, True, False]
 
 
 def test_steps_of_a_tenant_that_is_stopped_go_to_the_next_model_and_others_stay(ledger):  # noqa: F811
@@ -523,7 +527,7 @@ def test_steps_of_a_tenant_that_is_stopped_go_to_the_next_model_and_others_stay(
     workers_of(ledger, Poisoned())("victim", *["attacker"] * PATIENCE)
     assert rerouting(ledger).once() == 1
     found = {row.job_id: row.queue for row in ledger.read(select(STEPS))}
-    assert [found[each] for each in ids] == ["model.echo", "model.other"]
+    assert [found[text] for text in ids] == ["model.echo", "model.other"]
 
 
 def test_steps_of_a_tenant_that_is_stopped_are_sent_by_ones_until_somebody_is_answered(ledger):  # noqa: F811

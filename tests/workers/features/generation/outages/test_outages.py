@@ -112,8 +112,8 @@ def test_jobs_are_answered_by_the_next_model(
     found = answers(bridge, ids)
     assert {answer.model for answer in found} == {"echo"}
     tried = [answer.attempts[0] for answer in found]
-    assert {(each.model, each.category) for each in tried} == {("far", Category.REROUTABLE)}
-    assert any(reason in (each.reason or "") for each in tried)
+    assert {(item.model, item.category) for item in tried} == {("far", Category.REROUTABLE)}
+    assert any(reason in (item.reason or "") for item in tried)
     assert len(far.heard) <= 5 + 8 + 10  # until it opens, with what was under way, and a probe now and then
     assert ledger.of(Breakers).all()["far"].breaker.open_until is not None
     assert all(answer.because and answer.because.startswith("echo answered in place of far") for answer in found)
@@ -153,7 +153,7 @@ def test_a_model_that_answers_500_once_is_asked_once_more(
 ) -> None:
     far.fault = BROKEN
     (answer,) = answers(bridge, bridge.send([generation(model=CHAIN)]))
-    assert [(each.model, each.category) for each in answer.attempts] == [
+    assert [(attempt.model, attempt.category) for attempt in answer.attempts] == [
         ("far", Category.REROUTABLE), ("far", None),
     ]  # fmt: skip
     assert len(far.heard) == 2
@@ -189,7 +189,7 @@ def test_a_worker_that_is_killed_never_begins_the_chain_anew(
         with worker(tmp_path, redis_server, "generate"):
             (answer,) = answers(bridge, [job_id])
     assert len(far.heard) == 1
-    assert [(each.model, each.category) for each in answer.attempts] == [
+    assert [(attempt.model, attempt.category) for attempt in answer.attempts] == [
         ("far", Category.REROUTABLE), ("echo", None),
     ]  # fmt: skip
 

@@ -83,7 +83,10 @@ def test_the_second_model_repairs_the_answer_of_the_first(
             found = eventually(lambda: bridge.outputs([job_id]))
     answer = found[job_id].answer
     assert (answer.text, len(far.heard), len(second.heard)) == ('{"tall": 3}', 1, 1)
-    assert [(each.model, each.failure) for each in answer.attempts] == [("far", "unparsable"), ("second", None)]
+    assert [(attempt.model, attempt.failure) for attempt in answer.attempts] == [
+        ("far", "unparsable"),
+        ("second", None),
+    ]
     assert second.heard[0].body["response_format"]["json_schema"]["schema"] == TREE.json_schema
 
 
@@ -123,4 +126,4 @@ def test_a_server_that_holds_to_the_schema_answers_in_place_of_one_that_does_not
             found = eventually(lambda: bridge.outputs([job_id]), 600)
     answer = found[job_id].answer
     assert isinstance(from_json(answer.text or "")["tall"], int)
-    assert [(each.model, each.failure) for each in answer.attempts] == [("far", "unparsable"), ("llama", None)]
+    assert [(attempt.model, attempt.failure) for attempt in answer.attempts] == [("far", "unparsable"), ("llama", None)]

@@ -15,10 +15,10 @@ CLAIMS = [
 
 
 def test_the_rules_are_measured_as_a_verifier_is():
-    found = measure_claims(None, CLAIMS, HashEmbedder())
-    assert (found.verifier, found.relation, found.pairs) == ("the rules", Relation.SUPPORTED, 40)
-    assert (found.auroc, found.is_chance) == (1.0, False)
-    assert "of the supported sentences and to" in found.sentence
+    quality = measure_claims(None, CLAIMS, HashEmbedder())
+    assert (quality.verifier, quality.relation, quality.pairs) == ("the rules", Relation.SUPPORTED, 40)
+    assert (quality.auroc, quality.is_chance) == (1.0, False)
+    assert "of the supported sentences and to" in quality.sentence
 
 
 def test_a_verifier_reads_what_workers_show_it():
@@ -26,12 +26,12 @@ def test_a_verifier_reads_what_workers_show_it():
         f"Of the cloth of {name} nobody knows." for name in ("Ann", "Bea", "Cid", "Dot", "Eve", "Flo", "Gus")
     )
     judge = JudgeModel(lambda prompt, choices: (0.9, 0.0, 0.1, 0.0))
-    found = measure_claims(
+    quality = measure_claims(
         ModelVerifier(judge), [claim._replace(first=f"{far} {claim.first}") for claim in CLAIMS], HashEmbedder()
     )
-    assert (found.auroc, found.is_chance, found.wrongly) == (0.5, True, 1.0)
+    assert (quality.auroc, quality.is_chance, quality.wrongly) == (0.5, True, 1.0)
     prompts = [prompt[-1].content for asked, _ in judge.calls for prompt in asked]
-    assert all("opens at" in each and each.count("nobody knows") <= 4 for each in prompts)
+    assert all("opens at" in prompt and prompt.count("nobody knows") <= 4 for prompt in prompts)
 
 
 def test_sentences_of_one_label_measure_nothing():

@@ -47,11 +47,11 @@ def test_what_stands_there_is_supported_in_other_words_too(sentence: str, embedd
 )
 def test_what_does_not_stand_there_is_named(sentence: str, reason: str, embedder: CountingEmbedder) -> None:
     good = "The museum was founded in 1926 by Clara Moss. "
-    found = ground(good + sentence, [GIVEN], embedder)
-    (named,) = found.unsupported
+    groundedness = ground(good + sentence, [GIVEN], embedder)
+    (named,) = groundedness.unsupported
     counted = "nowhere" in reason or reason == "nothing in it says the same"
-    assert (found.sentences, named.reason, named.checked) == (2, reason, counted)
-    assert found.share == (0.5 if counted else 1.0)
+    assert (groundedness.sentences, named.reason, named.checked) == (2, reason, counted)
+    assert groundedness.share == (0.5 if counted else 1.0)
     assert (good + sentence)[named.start : named.stop] == sentence
     assert 0.0 <= named.probability < 0.5
 
@@ -113,8 +113,8 @@ WORK = (
     ],
 )
 def test_what_is_told_of_another_is_named(right: str, wrong: str, embedder: CountingEmbedder) -> None:
-    found = ground(f"{right} {wrong}", [WORK], embedder)
-    assert [each.start for each in found.unsupported] == [len(right) + 1]
+    groundedness = ground(f"{right} {wrong}", [WORK], embedder)
+    assert [unsupported.start for unsupported in groundedness.unsupported] == [len(right) + 1]
 
 
 def test_names_are_hidden_to_see_whose_it_is(embedder: CountingEmbedder) -> None:
@@ -143,8 +143,8 @@ FOUNDED = "The museum was founded in 1926 by Clara Moss. Her nephew Giles Tennan
     ],
 )
 def test_a_sentence_must_stand_in_what_it_cites(sentence: str, reason: str | None, embedder: CountingEmbedder) -> None:
-    found = ground(sentence, [HOURS, FOUNDED], embedder, numbered=True)
-    assert [each.reason for each in found.unsupported] == ([] if reason is None else [reason])
+    groundedness = ground(sentence, [HOURS, FOUNDED], embedder, numbered=True)
+    assert [unsupported.reason for unsupported in groundedness.unsupported] == ([] if reason is None else [reason])
     if reason is not None and "cites" in reason:
         assert ground(sentence, [HOURS, FOUNDED], embedder).unsupported == ()
 
@@ -172,7 +172,9 @@ def test_numbers_units_and_names_are_read_in_any_form(
 ) -> None:
     given = "Spain put up a 1.8-metre fence on 3 May 2020, which stood for forty days. The UN made it."
     given += " It cost 235, 000 euros, another 12, 500 euros. It had 2, 000 posts, and took fourteen days."
-    counted = [each.reason for each in ground(sentence, [given], embedder).unsupported if each.checked]
+    counted = [
+        unsupported.reason for unsupported in ground(sentence, [given], embedder).unsupported if unsupported.checked
+    ]
     assert counted == ([] if reason is None else [reason])
 
 
@@ -190,7 +192,9 @@ def test_numbers_units_and_names_are_read_in_any_form(
 def test_a_name_is_there_however_it_is_written(sentence: str, reason: str | None, embedder: CountingEmbedder) -> None:
     given = "The song is on the album One in a Million, and on the album Hygiene. The national centers kept the album."
     given += " The Centers for Disease Control and Prevention kept it."
-    counted = [each.reason for each in ground(sentence, [given], embedder).unsupported if each.checked]
+    counted = [
+        unsupported.reason for unsupported in ground(sentence, [given], embedder).unsupported if unsupported.checked
+    ]
     assert counted == ([] if reason is None else [reason])
 
 
@@ -200,8 +204,8 @@ def test_what_says_nothing_is_not_counted(embedder: CountingEmbedder) -> None:
 
 
 def test_without_anything_given_nothing_is_supported(embedder: CountingEmbedder) -> None:
-    found = ground("It was founded in 1926.", ["", "  \n"], embedder)
-    assert [each.reason for each in found.unsupported] == ["nothing was given"]
+    groundedness = ground("It was founded in 1926.", ["", "  \n"], embedder)
+    assert [unsupported.reason for unsupported in groundedness.unsupported] == ["nothing was given"]
 
 
 def test_long_texts_are_bounded(embedder: CountingEmbedder) -> None:

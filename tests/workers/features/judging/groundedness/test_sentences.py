@@ -17,16 +17,16 @@ from headrace_workers.features.judging.groundedness.sentences import clauses, se
     ],
 )
 def test_a_text_in_sentences(text: str, found: list[str]) -> None:
-    assert [each.text for each in sentences(text)] == found
+    assert [sentence.text for sentence in sentences(text)] == found
 
 
 @given(texts)
 def test_sentences_stand_where_they_say(text: str) -> None:
     at = 0
-    for each in sentences(text):
-        assert at <= each.start < each.stop <= len(text)
-        assert each.text[0] == text[each.start : each.stop][0] or "[" in text or "【" in text
-        at = each.stop
+    for sentence in sentences(text):
+        assert at <= sentence.start < sentence.stop <= len(text)
+        assert sentence.text[0] == text[sentence.start : sentence.stop][0] or "[" in text or "【" in text
+        at = sentence.stop
 
 
 def test_a_sentence_in_its_parts() -> None:

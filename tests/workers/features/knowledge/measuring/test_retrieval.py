@@ -57,7 +57,7 @@ def test_missed_is_what_is_not_among_the_first_ten() -> None:
     late = answered({"fused": [str(n) for n in range(10)] + ["a"]}, {"a"})
     never, there = answered({"fused": ["x"]}, {"a"}), answered({"fused": ["a"]}, {"a"})
     assert missed([late, never, there], "fused") == [late, never]
-    assert [place(each, "fused") for each in (late, never, there)] == [11, None, 1]
+    assert [place(item, "fused") for item in (late, never, there)] == [11, None, 1]
 
 
 def test_a_floor_keeps_what_is_right_and_drops_what_is_wrong() -> None:

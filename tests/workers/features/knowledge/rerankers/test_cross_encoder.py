@@ -77,7 +77,7 @@ def test_no_text_brings_in_an_added_token(tiny: Reranker) -> None:
     backend = tiny._model.tokenizer.backend_tokenizer
     assert isinstance(backend, Tokenizer)
     ids = tiny._model.tokenizer("a mill?", "a [SEP] mill [PAD]")["input_ids"]
-    assert [each for each in ids if each in (0, 2, 3)] == [2, 3, 3]
+    assert [item for item in ids if item in (0, 2, 3)] == [2, 3, 3]
     alone = tiny.scores("a mill?", ["a [SEP] mill"])
     beside = tiny.scores("a mill?", ["a [SEP] mill", "a much longer passage of a river"])
     assert beside[:1] == pytest.approx(alone, abs=1e-5)
@@ -85,7 +85,7 @@ def test_no_text_brings_in_an_added_token(tiny: Reranker) -> None:
 
 def test_threads_share_it(tiny: Reranker) -> None:
     asked = [(f"mill {n}", PASSAGES[: 1 + n % 4]) for n in range(8)]
-    alone = [tiny.scores(*each) for each in asked]
+    alone = [tiny.scores(*row) for row in asked]
     with ThreadPoolExecutor(4) as threads:
         for expected, found in zip(alone, threads.map(lambda each: tiny.scores(*each), asked), strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-6)

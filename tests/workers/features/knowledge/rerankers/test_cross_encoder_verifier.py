@@ -39,9 +39,9 @@ def nli(tmp_path_factory: pytest.TempPathFactory) -> Verifier:
 
 
 def value(verifier: Verifier, relation: Relation, first: str, second: str) -> float:
-    (found,) = verifier.verify([TextPair(relation, first, second)])
-    assert isinstance(found, Verdict)
-    return found.value
+    (verdict,) = verifier.verify([TextPair(relation, first, second)])
+    assert isinstance(verdict, Verdict)
+    return verdict.value
 
 
 def test_a_model_of_one_figure_is_asked_once(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_pairs_of_several_relations_in_one_call_keep_their_order(nli: Verifier) 
     pairs = [TextPair(relation, *PAIR) for relation in Relation]
     found = nli.verify([*pairs, *reversed(pairs)])
     alone = [value(nli, relation, *PAIR) for relation in Relation]
-    assert [each.value for each in found if isinstance(each, Verdict)] == pytest.approx(
+    assert [verdict.value for verdict in found if isinstance(verdict, Verdict)] == pytest.approx(
         [*alone, *reversed(alone)], abs=1e-6
     )
 
@@ -72,9 +72,9 @@ def test_pairs_of_several_relations_in_one_call_keep_their_order(nli: Verifier) 
 def test_one_that_is_too_slow_has_given_no_verdict(tmp_path: Path) -> None:
     folder = write_cross_encoder(tmp_path / "tiny-slow")
     verifier = load_verifier(f"sentence-transformers:{folder}", most_seconds=0.0)
-    (found,) = verifier.verify([TextPair(Relation.SUPPORTED, *PAIR)])
-    assert isinstance(found, HeadraceError)
-    assert "it may take 0 s" in str(found)
+    (verdict,) = verifier.verify([TextPair(Relation.SUPPORTED, *PAIR)])
+    assert isinstance(verdict, HeadraceError)
+    assert "it may take 0 s" in str(verdict)
 
 
 def test_labels_without_entailment_are_refused(tmp_path: Path) -> None:

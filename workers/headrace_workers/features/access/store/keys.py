@@ -41,10 +41,10 @@ def new_token() -> Token:
 
 def read_token(text: str) -> Token | None:
     """Return the key in a text, or None if the text is not a key."""
-    found = _KEY.fullmatch(text)
-    if found is None or found[3] != _checksum(found[1], found[2]):
+    match = _KEY.fullmatch(text)
+    if match is None or match[3] != _checksum(match[1], match[2]):
         return None
-    return _token(found[1], text)
+    return _token(match[1], text)
 
 
 def _token(key_id: str, text: str) -> Token:
@@ -143,7 +143,7 @@ def _add(tx: Connection, key: NewKey) -> None:
 def _rows(tx: Connection, where: Any, limit: int | None = None) -> list[KeyRow]:
     newest = API_KEYS.c.made_at.desc(), API_KEYS.c.id
     query = select(API_KEYS, now_ms().label("now")).order_by(*newest).limit(limit)
-    found = tx.execute(query if where is None else query.where(where))
+    result = tx.execute(query if where is None else query.where(where))
     return [
         copied(
             KeyRow,
@@ -152,5 +152,5 @@ def _rows(tx: Connection, where: Any, limit: int | None = None) -> list[KeyRow]:
             expires_at=None if row.expires_at == NEVER else row.expires_at,
             valid=row.revoked_at is None and row.expires_at > row.now,
         )
-        for row in found
+        for row in result
     ]

@@ -75,7 +75,7 @@ def tell_exhausted(
     connection: Connection, quotas: Mapping[str, Sequence[Quota]], exhausted: Collection[QuotaKey]
 ) -> None:
     """Publish that these budgets, which are locked, hold no further call."""
-    gone = [each for theirs in quotas.values() for each in theirs if each.unit == "money" and each.key in exhausted]
+    gone = [quota for theirs in quotas.values() for quota in theirs if quota.unit == "money" and quota.key in exhausted]
     if gone:
         _tell(connection, gone, exhausted)
 
@@ -203,7 +203,7 @@ def change(
     they were read under the lock may be older than the changes of this transaction.
     """
     grown = []
-    for quota in (each for tenant in sorted(quotas) for each in quotas[tenant] if each.key in changes):
+    for quota in (item for tenant in sorted(quotas) for item in quotas[tenant] if item.key in changes):
         reserved, used = changes[quota.key]
         values = {f"its_{name}": getattr(quota, name) for name in QuotaKey._fields}
         rows = run(connection, _CHANGE, values | {"more": reserved, "spent": used, "since": quota.began})
@@ -263,7 +263,7 @@ def _record(event_id: str, event: BudgetReached, now: int) -> Outgoing:
 def _percent(quota: Quota, exhausted: bool) -> int:
     """Return the highest percentage that is told of, and that this budget has reached; 0 for none."""
     part = 100 if exhausted or quota.most == 0 else quota.used * 100 // quota.most
-    return max((each for each in TOLD_OF if each <= part), default=0)
+    return max((number for number in TOLD_OF if number <= part), default=0)
 
 
 def _now(row: Sequence[Any], now: int) -> Quota:

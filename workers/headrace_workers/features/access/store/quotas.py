@@ -167,7 +167,7 @@ class Beyond(NamedTuple):
         per = "" if quota.period == "ever" else f" a {quota.period}"
         if quota.unit == "money":
             most, used, reserved, amount = (
-                f"{each / _MICRO:,.6f}" for each in (quota.most, quota.used, quota.reserved, self.amount)
+                f"{number / _MICRO:,.6f}" for number in (quota.most, quota.used, quota.reserved, self.amount)
             )
             return (
                 f"{who} may spend {most}{per}, of which {used} is spent and {reserved} reserved: the next call of a "
@@ -233,7 +233,7 @@ def reserve(
         for key, amount in asked.items():
             more[key] = more.get(key, 0) + amount
         kept += group.values()
-    tell_exhausted(connection, quotas, {each.quota.key for each in over.values() if each.unpriced is None})
+    tell_exhausted(connection, quotas, {row.quota.key for row in over.values() if row.unpriced is None})
     _write(connection, kept, adopt)
     change(connection, quotas, {key: (amount, 0) for key, amount in more.items() if amount})
     return over
@@ -278,8 +278,10 @@ def call(connection: Connection, calls: Mapping[str, WantedCall]) -> dict[str, s
         amounts = {"money": new.money - row.money, "tokens": tokens - row.tokens}
         rests = {"money": wanted.most, "tokens": wanted.to_train or 0}
         asked = {unit for unit, amount in amounts.items() if amount > 0 or (wanted.goes_on and rests[unit])}
-        theirs = [each for each in quotas.get(row.tenant, ()) if each.holds_for(row.key_id)]
-        beyond = next((each for each in theirs if each.unit in asked and amounts[each.unit] > _free(each, more)), None)
+        theirs = [quota for quota in quotas.get(row.tenant, ()) if quota.holds_for(row.key_id)]
+        beyond = next(
+            (quota for quota in theirs if quota.unit in asked and amounts[quota.unit] > _free(quota, more)), None
+        )
         if beyond is not None:
             amount = amounts[beyond.unit]
             rest = rests[beyond.unit] if wanted.goes_on else amount  # of it, so much is reserved
@@ -287,8 +289,8 @@ def call(connection: Connection, calls: Mapping[str, WantedCall]) -> dict[str, s
             exhausted.add(beyond.key)
         elif new != row:  # also where no budget is there: one that is set later counts what is reserved
             changed.append(new)
-            for each in theirs:
-                more[each.key] = more.get(each.key, 0) + amounts[each.unit]
+            for quota in theirs:
+                more[quota.key] = more.get(quota.key, 0) + amounts[quota.unit]
     if changed:
         _pay(connection, changed)
     change(connection, quotas, {key: (amount, 0) for key, amount in more.items() if amount})

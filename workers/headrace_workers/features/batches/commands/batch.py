@@ -214,13 +214,13 @@ def _forecast(here: Deployment, source: str, wishes: BatchOptions, *, as_json: b
     here.check_callback(wishes)
     forecasting = Forecasting(here)
     for path, shown in sources(source):
-        found = forecasting.of(path, shown, wishes)
-        wrong += found.failed.total()
+        forecast = forecasting.of(path, shown, wishes)
+        wrong += forecast.failed.total()
         if as_json:
-            put_json(forecasting.to_json(found))
+            put_json(forecasting.to_json(forecast))
         else:
             say(f"{shown}: nothing was submitted")
-            for line in forecasting.lines(found, wishes.max_tokens):
+            for line in forecasting.lines(forecast, wishes.max_tokens):
                 put(printable(line))
     return not wrong
 
@@ -263,9 +263,9 @@ def status(
         if batch_id is None:
             if watched:
                 raise ConfigurationError("--watch is for one batch: give its id")
-            found = list(map(Batch.of, here.batches.batches(tenant, limit=limit)))
+            batches = list(map(Batch.of, here.batches.batches(tenant, limit=limit)))
             nothing = "no batches: `headrace batch submit FILE` makes one"
-            put_list(found, _COLUMNS, nothing, as_json=as_json, right=tuple(_NUMBERS), whole=("batch",))
+            put_list(batches, _COLUMNS, nothing, as_json=as_json, right=tuple(_NUMBERS), whole=("batch",))
             return
         batch = here.batch(batch_id, tenant)
         if watched:

@@ -64,10 +64,10 @@ class Deployment:
 
     def batch(self, batch_id: str, tenant: str | None) -> Row[Any]:
         """Return a batch. Raise NoSuchBatch if it does not exist, or is not `tenant`'s."""
-        found = self.batches.batch(batch_id, tenant)
-        if found is None:
+        row = self.batches.batch(batch_id, tenant)
+        if row is None:
             raise NoSuchBatch(f"there is no batch {batch_id!r}: `headrace batch status` shows all")
-        return found
+        return row
 
     def check_callback(self, wishes: BatchOptions) -> None:
         """Raise InvalidRecord if webhooks may not go to the callback."""
@@ -152,11 +152,13 @@ def sources(source: str) -> Iterator[tuple[Path, str]]:
     if not path.is_dir():
         yield path, source
         return
-    found = sorted(each for each in path.iterdir() if each.name.endswith(_ENDINGS) and each.is_file())
-    if not found:
+    paths = sorted(
+        file_path for file_path in path.iterdir() if file_path.name.endswith(_ENDINGS) and file_path.is_file()
+    )
+    if not paths:
         raise ConfigurationError(f"{source} has no file that ends in {', '.join(_ENDINGS)}")
-    for each in found:
-        yield each, str(each)
+    for item in paths:
+        yield item, str(item)
 
 
 def ordered(chunks: Iterable[bytes]) -> Iterator[bytes]:

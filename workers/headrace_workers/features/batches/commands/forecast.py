@@ -88,8 +88,8 @@ def predicted(
     if len(ran) < _ENOUGH:
         return None
     by_kind: defaultdict[int, list[Ran]] = defaultdict(list)
-    for each in ran:
-        by_kind[_kind(each.wanted)].append(each)
+    for item in ran:
+        by_kind[_kind(item.wanted)].append(item)
     wanted_of: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
     for tokens, lines in wanted.items():
         if lines > 0:
@@ -113,7 +113,7 @@ def predicted(
 
 def _sum(wanted: Sequence[tuple[int, int]], like: Sequence[Ran], of: Callable[[Ran], float]) -> tuple[float, float]:
     """Mean and variance of the sum of lines that take the same share of what they may."""
-    mean, spread = _moments([of(each) / each.wanted for each in like])
+    mean, spread = _moments([of(ran) / ran.wanted for ran in like])
     total = sum(tokens * lines for tokens, lines in wanted)
     squares = sum(tokens**2 * lines for tokens, lines in wanted)
     return total * mean, spread * (squares + total**2 / len(like))
@@ -125,7 +125,7 @@ def _sum_as_long(
     """The same of lines that take as much as others, if they may."""
     total = variance = 0.0
     for tokens, lines in wanted:
-        mean, spread = _moments([min(of(each), math.inf if most is None else most * tokens) for each in ran])
+        mean, spread = _moments([min(of(item), math.inf if most is None else most * tokens) for item in ran])
         total += lines * mean
         variance += spread * (lines + lines**2 / len(ran))
     return total, variance
@@ -280,11 +280,11 @@ class History:
 
     def tokens(self, model: str, wanted: Mapping[int, int]) -> Interval | None:
         """Return the tokens that lines will write; None if too little is known of the model."""
-        return predicted(wanted, self.ran.get(model, ()), lambda each: each.wrote, most=1.0)
+        return predicted(wanted, self.ran.get(model, ()), lambda ran: ran.wrote, most=1.0)
 
     def work(self, model: str, wanted: Mapping[int, int]) -> Interval | None:
         """The seconds that they keep as many workers busy as there were, if all have something to do to the end."""
-        busy = predicted(wanted, self.ran.get(model, ()), lambda each: each.busy_ms)
+        busy = predicted(wanted, self.ran.get(model, ()), lambda ran: ran.busy_ms)
         return None if busy is None else busy.over(1_000 * self.parallel.get(model, 1.0))
 
     def seconds(self, model: str, wanted: Mapping[int, int]) -> Interval | None:
@@ -320,7 +320,7 @@ class Forecasting:
         """Return the forecast of a file. Raise ConfigurationError or NotReadable."""
         answers = self._ledger.of(Answers)
         version = model_versions(self._registry, self._ledger)
-        found = Forecast(self._cache, version, lambda keys: answers.exact(keys) if keys else ())
+        forecast = Forecast(self._cache, version, lambda keys: answers.exact(keys) if keys else ())
         until = self._ledger.now() + int(wishes.window * 1000)
         terms = Terms("batch_dry-run", 0, wishes.tenant, until, wishes.defaults, wishes.endpoint)
         admit = self._admit()
@@ -330,13 +330,13 @@ class Forecasting:
             with path.open("rb", buffering=0) as raw, text_of(raw) as text:
                 for read in read_on(text, LONGEST_LINE):
                     if not read.is_empty:
-                        found.add(admitted(read, terms, admit))
+                        forecast.add(admitted(read, terms, admit))
         except OSError as error:
             raise ConfigurationError(f"{shown} cannot be read: {error.strerror}") from error
         except NotReadable as error:
             raise error.of(shown) from None
-        found.end()
-        return found
+        forecast.end()
+        return forecast
 
     def _admit(self) -> Admit:
         parts = AdmissionParts(

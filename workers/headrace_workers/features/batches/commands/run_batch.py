@@ -142,19 +142,19 @@ class FileBatch:
         return str(batch.id)
 
     def _answered(self, lines: Sequence[dict[str, Any]]) -> list[Receipt]:
-        found = []
+        receipts = []
         for line in lines:
             number, event_type = line.pop("line"), line.pop("type")
             line.pop("custom_id", None)
             if self._open.pop(number, None) is not None:
-                found.append(Receipt.decode(event_type, to_json(line), number))
-        return found
+                receipts.append(Receipt.decode(event_type, to_json(line), number))
+        return receipts
 
     def _failed(self, lines: Sequence[dict[str, Any]]) -> list[Receipt]:
         failed = {line["line"]: line["error"] for line in lines}
         entries = [self._open[number] for number in failed if number in self._open]
         ends = {end.job_id: end for end in self._ends.ended([entry.job_id for entry in entries])}
-        found = []
+        receipts = []
         for entry in entries:
             error = failed[entry.line]
             if self._is_earlier and entry.job_id not in ends and error["code"] in _CATEGORIES:
@@ -162,9 +162,9 @@ class FileBatch:
             # A line that is refused now may have been answered before, when its deadline had not passed yet.
             end = None if error["code"] == CONFLICT else ends.get(entry.job_id)
             event = self._refusal(entry, error["code"], error["message"]) if end is None else end.event
-            found.append(Receipt(event, entry.line))
+            receipts.append(Receipt(event, entry.line))
             del self._open[entry.line]
-        return found
+        return receipts
 
     def _new_lines(self, file_id: str | None) -> list[dict[str, Any]]:
         """Return the lines that a file of the batch has got since it was last read, a bounded number of bytes."""

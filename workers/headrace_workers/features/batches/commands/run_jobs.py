@@ -107,7 +107,7 @@ def _batches(
             jobs,
             ends,
             tenant=tenant,
-            entries=[each for each in todo if each.tenant == tenant],
+            entries=[entry for entry in todo if entry.tenant == tenant],
             run=call,
             metadata={} if trial is None else {TRIAL: trial},
         )

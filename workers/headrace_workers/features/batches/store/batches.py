@@ -240,10 +240,10 @@ def finish(connection: Connection, number: int, digests: Mapping[str, str]) -> R
 
     Return None when lines are missing in its files, or when it ended before.
     """
-    found = locked(connection, number)
-    if found is None or found.ended_at is not None:
+    row = locked(connection, number)
+    if row is None or row.ended_at is not None:
         return None
-    if not found.read or found.taken != found.completed + found.failed:
+    if not row.read or row.taken != row.completed + row.failed:
         return None
     for file_id, digest in digests.items():
         files.complete(connection, file_id, digest)
@@ -252,9 +252,7 @@ def finish(connection: Connection, number: int, digests: Mapping[str, str]) -> R
     connection.execute(
         update(BATCHES)
         .where(BATCHES.c.number == number)
-        .values(
-            state=_end_of(connection, found), ended_at=now, finalizing_at=func.coalesce(BATCHES.c.finalizing_at, now)
-        )
+        .values(state=_end_of(connection, row), ended_at=now, finalizing_at=func.coalesce(BATCHES.c.finalizing_at, now))
     )
     ended = connection.execute(select(BATCHES).where(BATCHES.c.number == number)).one()
     _tell(connection, ended)

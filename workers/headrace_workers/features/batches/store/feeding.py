@@ -128,18 +128,18 @@ def feed(connection: Connection, number: int, at: int, chunk: Chunk) -> Fed | No
     while other lines are under way, since these may cost less than was reserved; otherwise that line and the rest are
     not run.
     """
-    found = locked(connection, number)
-    if found is None or found.position != at or found.read:
+    row = locked(connection, number)
+    if row is None or row.position != at or row.read:
         return None
-    if chunk.lines and chunk.lines[0].number <= found.line:
+    if chunk.lines and chunk.lines[0].number <= row.line:
         return None
-    if found.state not in (VALIDATING, IN_PROGRESS, CANCELLING):
+    if row.state not in (VALIDATING, IN_PROGRESS, CANCELLING):
         return None
     now = clock(connection)
-    lines = _stopped(found, now, _distinct(connection, number, chunk.lines))
+    lines = _stopped(row, now, _distinct(connection, number, chunk.lines))
     if any(not line.jobs and line.code is None for line in lines):
         return None  # who read them took the batch for one that is not run any more, which it is not yet
-    lines, waits, exhausted = _within_budget(found, lines)
+    lines, waits, exhausted = _within_budget(row, lines)
     adopted: frozenset[str] = frozenset()
     if chunk.own_keys:
         lines, adopted, held = adopt(connection, number, lines)
@@ -156,7 +156,7 @@ def feed(connection: Connection, number: int, at: int, chunk: Chunk) -> Fed | No
     append(connection, LINES, [_row(number, line) for line in lines])
     position, line, read = chunk.position, chunk.line, chunk.read
     if waits:
-        position, line = (lines[-1].end, lines[-1].number) if lines else (at, found.line)
+        position, line = (lines[-1].end, lines[-1].number) if lines else (at, row.line)
         read = False
     connection.execute(
         update(BATCHES)
@@ -165,12 +165,12 @@ def feed(connection: Connection, number: int, at: int, chunk: Chunk) -> Fed | No
             position=position,
             line=line,
             read=read,
-            crashes=found.crashes if line == found.line else 0,  # only those at the same line are its own
+            crashes=row.crashes if line == row.line else 0,  # only those at the same line are its own
             taken=BATCHES.c.taken + len(lines),
-            reserved=BATCHES.c.reserved + sum(each.tokens for each in lines),
+            reserved=BATCHES.c.reserved + sum(line.tokens for line in lines),
             exhausted=exhausted,
-            together=found.together or any(len(each.jobs) > 1 for each in lines),
-            state=IN_PROGRESS if found.state == VALIDATING else found.state,
+            together=row.together or any(len(line.jobs) > 1 for line in lines),
+            state=IN_PROGRESS if row.state == VALIDATING else row.state,
             began_at=func.coalesce(BATCHES.c.began_at, now),
         )
     )
@@ -200,14 +200,14 @@ def _distinct(connection: Connection, number: int, lines: Sequence[NewLine]) -> 
     there = (LINES.c.batch == number) & LINES.c.custom_id.is_not(None) & among(connection, LINES.c.custom_id, names)
     query = select(LINES.c.custom_id, func.min(LINES.c.number)).where(there).group_by(LINES.c.custom_id)
     first: dict[str, int] = dict(iter(connection.execute(query)))
-    found = []
+    new_lines = []
     for line in lines:
         if line.custom_id is None or (other := first.setdefault(line.custom_id, line.number)) == line.number:
-            found.append(line)
+            new_lines.append(line)
             continue
         why = f"line {line.number} is called {line.custom_id!r}, and so is line {other}: each needs a name of its own"
-        found.append(line.without_jobs(DUPLICATE, why))
-    return found
+        new_lines.append(line.without_jobs(DUPLICATE, why))
+    return new_lines
 
 
 def _stopped(found: Row[Any], now: int, lines: Sequence[NewLine]) -> list[NewLine]:
@@ -245,6 +245,8 @@ def _within_budget(found: Row[Any], lines: Sequence[NewLine]) -> tuple[list[NewL
         elif under_way:
             return fitting, True, False
         else:
-            rest = [each.without_jobs(BUDGET, _over(found)) if each.jobs else each for each in lines[place:]]
+            rest = [
+                new_line.without_jobs(BUDGET, _over(found)) if new_line.jobs else new_line for new_line in lines[place:]
+            ]
             return [*fitting, *rest], False, True
     return fitting, False, False

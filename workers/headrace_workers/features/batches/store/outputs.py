@@ -62,11 +62,11 @@ def ended(connection: Connection, number: int, limit: int, max_bytes: int) -> li
     but always one.
     """
     rows = run(connection, _ended(), {"batch": number, "most": limit, "bytes": max_bytes})
-    found: list[EndedLine] = []
+    lines: list[EndedLine] = []
     for line, custom_id, tokens, text, job_id, state, event_type, event in rows:
         end = JobEnd(job_id, state, event_type or "", event or b"")
-        found.append(EndedLine(line, custom_id, tokens, text, (end,)))
-    return found
+        lines.append(EndedLine(line, custom_id, tokens, text, (end,)))
+    return lines
 
 
 def ended_together(connection: Connection, number: int, limit: int) -> list[EndedLine]:
@@ -137,8 +137,8 @@ def collected(
     errors: Growth | None,
 ) -> None:
     """Record that these lines are in the files now, which have grown. Raise Overtaken if another process did so."""
-    found = locked(connection, number)
-    if found is None or found.ended_at is not None:
+    row = locked(connection, number)
+    if row is None or row.ended_at is not None:
         raise Overtaken("the batch is over")
     for growth in (output, errors):
         if growth is not None:
@@ -208,8 +208,8 @@ def rewritten(connection: Connection, number: int, anew: Anew) -> None:
     Lines that are lost become refused lines: the error file will have each of them, an answer as `lost`, a failure with
     its reason. Features that read the file begin at its start again (`FILE_REWRITTEN`).
     """
-    found = locked(connection, number)
-    if found is None or found.ended_at is not None:
+    row = locked(connection, number)
+    if row is None or row.ended_at is not None:
         raise Overtaken("the batch is over")
     files.rewrite(connection, anew.file_id, anew.seen, anew.pieces)
     is_output = anew.state == DONE
@@ -227,4 +227,4 @@ def rewritten(connection: Connection, number: int, anew: Anew) -> None:
         changed[BATCHES.c.output_file if is_output else BATCHES.c.error_file] = None
     connection.execute(update(BATCHES).where(BATCHES.c.number == number).values(changed))
     for tell in FILE_REWRITTEN.values():
-        tell(connection, found.id, is_output)
+        tell(connection, row.id, is_output)

@@ -33,9 +33,9 @@ class Batches(LedgerStore):
     def ended(self, number: int, limit: int, max_bytes: int, *, together: bool) -> list[EndedLine]:
         """Return finished lines that are in no output yet; with `together`, lines of several jobs, too."""
         with reading(self._engine) as tx:
-            found = outputs.ended(tx, number, limit, max_bytes)
-            found += outputs.ended_together(tx, number, limit) if together else []
-            return found + outputs.refused(tx, number, limit)
+            lines = outputs.ended(tx, number, limit, max_bytes)
+            lines += outputs.ended_together(tx, number, limit) if together else []
+            return lines + outputs.refused(tx, number, limit)
 
     collected = durable(outputs.collected)
 

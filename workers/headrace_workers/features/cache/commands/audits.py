@@ -49,15 +49,15 @@ def label(
     if audit is not None:
         _label_one(ledger, audit, verdict, who, keep, as_json)
         return
-    found = ledger.of(Audits).unknown(tenant, _scope(scope), limit + 1)
-    if found and sys.stdin.isatty() and not as_json:
-        _ask(ledger, found[:limit], who, keep)
+    rows = ledger.of(Audits).unknown(tenant, _scope(scope), limit + 1)
+    if rows and sys.stdin.isatty() and not as_json:
+        _ask(ledger, rows[:limit], who, keep)
         return
     put_list(
-        list(map(views.audit_dict, found)), views.AUDIT, "no audit waits for a person", as_json=as_json, limit=limit,
+        list(map(views.audit_dict, rows)), views.AUDIT, "no audit waits for a person", as_json=as_json, limit=limit,
         which="oldest", right=("similarity",), whole=("audit",),
     )  # fmt: skip
-    if found and not as_json:
+    if rows and not as_json:
         say("label an audit with `headrace review audits AUDIT clean|wrong`")
 
 
@@ -84,23 +84,26 @@ def serve(
     Example: `headrace cache serve 3fa9c1d2`
     """
     ledger = need_ledger()
-    found = ledger.of(Audits).standings(scope=_scope(scope))
-    if len(found) > 1:
-        raise ConfigurationError(f"{len(found)} scopes begin with {scope}: type more of the scope")
-    if found and not stop and ledger.of(Audits).reopen(found[0].scope):
+    standings = ledger.of(Audits).standings(scope=_scope(scope))
+    if len(standings) > 1:
+        raise ConfigurationError(f"{len(standings)} scopes begin with {scope}: type more of the scope")
+    if standings and not stop and ledger.of(Audits).reopen(standings[0].scope):
         if as_json:
-            put_json({"scope": found[0].scope, "changed": True, "by": None})
+            put_json({"scope": standings[0].scope, "changed": True, "by": None})
         say(f"{scope}: its semantic tier is on again")
         return
-    if found and not stop:
-        say(f"{found[0].sentence} Until its bound is shown nobody knows how many of its answers by likeness are wrong.")
+    if standings and not stop:
+        say(
+            f"{standings[0].sentence} Until its bound is shown nobody knows how many of its answers by likeness are "
+            "wrong."
+        )
         if not yes:
             be_sure("Serve them?", "the scope stays in shadow")
     who = None if stop else by or getpass.getuser()
-    changed = bool(found) and ledger.of(Audits).serve(found[0].scope, who)
+    changed = bool(standings) and ledger.of(Audits).serve(standings[0].scope, who)
     if as_json:
-        put_json({"scope": found[0].scope if found else None, "changed": changed, "by": who})
-    if not found:
+        put_json({"scope": standings[0].scope if standings else None, "changed": changed, "by": who})
+    if not standings:
         say(f"{scope}: no audited scope begins with this; `headrace cache stats` shows them")
     elif not changed:
         say(f"{scope}: nothing changed")
@@ -183,16 +186,16 @@ def stats(
     since_ms = milliseconds(parse_time(since, datetime.fromtimestamp(ledger.now() / 1000, UTC))) if since else None
     stand = ledger.of(Audits).standings(tenant)
     if not scopes:
-        found, guards = ledger.of(Answers).counts(tenant, since_ms), ledger.of(Audits).by_guard(tenant)
+        counts, guards = ledger.of(Answers).counts(tenant, since_ms), ledger.of(Audits).by_guard(tenant)
         if as_json:
             error_bounds = {
                 "bounds": [views.bound_dict(standing) for standing in stand],
                 "together": views.whole_dict(_together(stand)),
                 "guards": views.guard_dicts(guards),
             }
-            put_json({**views.counts_dict(found), **error_bounds})
+            put_json({**views.counts_dict(counts), **error_bounds})
             return
-        for title, columns, rows in views.counts_tables(found):
+        for title, columns, rows in views.counts_tables(counts):
             console(data=True).print(table(title, columns, rows, right=columns))
         _show_bounds(stand[:limit])
         if guards:

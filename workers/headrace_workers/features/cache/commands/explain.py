@@ -233,6 +233,6 @@ def _recall_of(view: JobView) -> Recall | None:
         if made is not None and made.recall:
             return made.recall
     for step in view.steps:
-        if (found := recalled(unpack(step.context and bytes(step.context))[0])) is not None:
-            return found
+        if (recall := recalled(unpack(step.context and bytes(step.context))[0])) is not None:
+            return recall
     return None

@@ -85,11 +85,11 @@ async def list_evals(
     """Return the tenant's evals."""
     if after is not None and await services.ask(services.ledger.of(Evals).eval, after, caller.tenant) is None:
         raise InvalidRecord("after: this tenant has no eval of this id", param="after")
-    found = await services.ask(
+    part = await services.ask(
         services.ledger.of(Evals).evals, caller.tenant, after=after, limit=limit, newest=order == "desc",
         by_change=order_by == "updated_at",
     )  # fmt: skip
-    return EvalList.of(found.rows, limit, EvalShape.of, more=found.more)
+    return EvalList.of(part.rows, limit, EvalShape.of, more=part.more)
 
 
 @router.get("/v1/evals/{eval_id}", responses=ERRORS)
@@ -107,10 +107,10 @@ async def change(eval_id: str, caller: Writes, services: Wired, wanted: EvalChan
     if wanted.metadata is not None:
         values["metadata"] = json.dumps(wanted.metadata)
     await eval_of(services, caller, eval_id)
-    found = await services.ask(services.ledger.of(Evals).change, eval_id, caller.tenant, values)
-    if found is None:
+    row = await services.ask(services.ledger.of(Evals).change, eval_id, caller.tenant, values)
+    if row is None:
         raise no_eval()
-    return EvalShape.of(found)
+    return EvalShape.of(row)
 
 
 @router.delete("/v1/evals/{eval_id}", responses=ERRORS)
@@ -124,10 +124,10 @@ async def delete(eval_id: str, caller: Writes, services: Wired) -> EvalDeleted:
 async def eval_of(services: Services, caller: Caller, eval_id: str) -> Row[Any]:
     """Return an eval of the caller's. Raise 403 if the caller may read none, 404 if there is none of this id."""
     caller.need(EVALS_READ)
-    found = await services.known(services.ledger.of(Evals).eval, eval_id, caller.tenant)
-    if found is None:
+    row = await services.known(services.ledger.of(Evals).eval, eval_id, caller.tenant)
+    if row is None:
         raise no_eval()
-    return found
+    return row
 
 
 def check_models(services: Services, tenant: str, named: Mapping[str, str]) -> None:
@@ -208,11 +208,11 @@ async def list_runs(
     await eval_of(services, caller, eval_id)
     if after is not None:
         await _run(services, caller, eval_id, after)
-    found = await services.ask(
+    part = await services.ask(
         services.ledger.of(Evals).runs, eval_id, caller.tenant, after=after, limit=limit, newest=order == "desc",
         state=status,
     )  # fmt: skip
-    return RunList.of(found.rows, limit, lambda row: _shape(row, services), more=found.more)
+    return RunList.of(part.rows, limit, lambda row: _shape(row, services), more=part.more)
 
 
 @router.get("/v1/evals/{eval_id}/runs/{run_id}", responses=ERRORS)
@@ -225,10 +225,10 @@ async def retrieve_run(eval_id: str, run_id: str, caller: Reads, services: Wired
 async def cancel_run(eval_id: str, run_id: str, caller: Writes, services: Wired) -> RunShape:
     """Cancel a run. Items that are judged are kept. A run that has ended stays as it is."""
     await _run(services, caller, eval_id, run_id)
-    found = await services.ask(services.ledger.of(Evals).cancel, eval_id, run_id, caller.tenant)
-    if found is None:
+    row = await services.ask(services.ledger.of(Evals).cancel, eval_id, run_id, caller.tenant)
+    if row is None:
         raise _no_run()
-    return _shape(found, services)
+    return _shape(row, services)
 
 
 @router.delete("/v1/evals/{eval_id}/runs/{run_id}", responses=ERRORS)
@@ -257,10 +257,10 @@ async def list_items(
     behind = None if after is None else number_of(after, run.id)
     if after is not None and behind is None:
         raise InvalidRecord("after: this run has no item of this id", param="after")
-    found = await services.ask(
+    part = await services.ask(
         services.ledger.of(Evals).items, run.number, after=behind, limit=limit, newest=order == "desc", status=status
     )
-    return ItemList.of(found.rows, limit, lambda row: ItemShape.of(row, run), more=found.more)
+    return ItemList.of(part.rows, limit, lambda row: ItemShape.of(row, run), more=part.more)
 
 
 @router.get("/v1/evals/{eval_id}/runs/{run_id}/output_items/{output_item_id}", responses=ERRORS)
@@ -268,10 +268,10 @@ async def show_item(eval_id: str, run_id: str, output_item_id: str, caller: Read
     """Return the result of one item."""
     run = await _run(services, caller, eval_id, run_id)
     number = number_of(output_item_id, run.id)
-    found = None if number is None else await services.ask(services.ledger.of(Evals).item, run.number, number)
-    if found is None:
+    row = None if number is None else await services.ask(services.ledger.of(Evals).item, run.number, number)
+    if row is None:
         raise Refusal(Why.NOT_FOUND, "this run has no item of this id that has ended", param="output_item_id")
-    return ItemShape.of(found, run)
+    return ItemShape.of(row, run)
 
 
 async def _check_format(services: Services, caller: Caller, asks: Asks) -> None:
@@ -294,10 +294,10 @@ def _hold(plan: EvalPlan, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 async def _run(services: Services, caller: Caller, eval_id: str, run_id: str) -> Row[Any]:
-    found = await services.known(services.ledger.of(Evals).run, eval_id, run_id, caller.tenant)
-    if found is None:
+    row = await services.known(services.ledger.of(Evals).run, eval_id, run_id, caller.tenant)
+    if row is None:
         raise _no_run()
-    return found
+    return row
 
 
 def _shape(row: Row[Any], services: Services) -> RunShape:

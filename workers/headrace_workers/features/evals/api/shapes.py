@@ -126,7 +126,7 @@ class RunShape(BaseModel):
     @classmethod
     def of(cls, row: Row[Any], base: str) -> "RunShape":
         """Return the body in OpenAI's form; `base` is the gateway's URL."""
-        names = [each["name"] for each in json.loads(row.testing_criteria)]
+        names = [load["name"] for load in json.loads(row.testing_criteria)]
         tally = Tally.from_json(json.loads(row.tally), names)
         source = {name: value for name, value in json.loads(row.data_source).items() if name != "item_schema"}
         return cls(
@@ -152,7 +152,7 @@ class RunShape(BaseModel):
                 for name, counts in tally.graders.items()
             ],
             per_model_usage=[
-                {"model_name": name, **{each: used[each] for each in _USAGE}} for name, used in tally.models.items()
+                {"model_name": name, **{name: used[name] for name in _USAGE}} for name, used in tally.models.items()
             ],
             report_url=f"{base}/v1/evals/{row.eval_id}/runs/{row.id}/output_items",
             error={"code": "failed", "message": row.reason} if row.state == FAILED and row.reason else None,

@@ -44,9 +44,9 @@ async def models(request: Request, caller: Reads, services: Wired) -> Response:
 async def model(model: str, request: Request, caller: Reads, services: Wired) -> Response:
     """Return a model, a chain or an application by its name."""
     no_query(request)
-    for each in await named(services, caller, model):
-        if each["id"] == model:
-            return json_response(each)
+    for item in await named(services, caller, model):
+        if item["id"] == model:
+            return json_response(item)
     raise Refused(f"no model is called {model!r}", status=404, code="model_not_found", param="model")
 
 
@@ -62,8 +62,8 @@ def _names(home: Path, ledger: Ledger, tenant: str, name: str | None) -> list[Ma
     before another thing of its name.
     """
     models = _models(home, ledger, tenant)
-    taken = {each["id"] for each in models}
-    others = (each for names in NAMES.values() for each in names(ledger, tenant, name))
+    taken = {entry["id"] for entry in models}
+    others = (item for names in NAMES.values() for item in names(ledger, tenant, name))
     return [*models, *(other for other in others if other["id"] not in taken)]
 
 

@@ -287,13 +287,13 @@ def status(
     store = need_ledger().of(Breakers)
     health, calls = store.all(), store.calls(minutes)
     names = sorted({*Registry(home_of()).aliases(), *health, *calls})
-    found = [status_of(name, health.get(name), calls.get(name), minutes) for name in names]
+    entries = [status_of(name, health.get(name), calls.get(name), minutes) for name in names]
     if as_json:
-        for each in found:
-            put_json(each)
-    elif found:
+        for entry in entries:
+            put_json(entry)
+    elif entries:
         columns = ("model", "breaker", "asked again in", "calls/min", "failed", "mean", "slowest", "last failure")
-        rows = [_status_row(each) for each in found]
+        rows = [_status_row(entry) for entry in entries]
         console(data=True).print(table(None, columns, rows, right=columns[2:7], clip=("last failure",)))
     else:
         say(f"no models in {home_of()}, and no call of one in the last {minutes} minutes")

@@ -92,15 +92,19 @@ def _try(alias: str, entry: CatalogueModel, price: tuple[float, float] | None) -
     generator = engines("generator")[entry.engine].load(remote_card(alias, entry), home_of(), LoadOptions())
     assert isinstance(generator, RemoteGenerator)  # noqa: S101 - as all engines of `known_engines` make
     with closing(generator):
-        (found,) = generator.generate([Request((Message(role="user", content="Say yes."),), Sampling(max_tokens=16))])
-    if not isinstance(found, Completion):
-        raise ConfigurationError(f"nothing was added, since one call of {entry.model} failed: {found}")
-    told = f"{entry.model} answered: it read {found.prompt_tokens} tokens and wrote {found.completion_tokens}."
+        (completion,) = generator.generate(
+            [Request((Message(role="user", content="Say yes."),), Sampling(max_tokens=16))]
+        )
+    if not isinstance(completion, Completion):
+        raise ConfigurationError(f"nothing was added, since one call of {entry.model} failed: {completion}")
+    told = (
+        f"{entry.model} answered: it read {completion.prompt_tokens} tokens and wrote {completion.completion_tokens}."
+    )
     if price is None:
         return f"{told} What it costs is not known: --price says it, and budgets need it."
     call, usual = (
         (read * price[0] + written * price[1]) / 1_000_000
-        for read, written in ((found.prompt_tokens, found.completion_tokens), (500, 200))
+        for read, written in ((completion.prompt_tokens, completion.completion_tokens), (500, 200))
     )
     return f"{told} That cost about {call:.6f}; a job that reads 500 tokens and writes 200 costs {usual:.6f}."
 

@@ -83,7 +83,7 @@ def read(body: Body, asker: RequestContext) -> OpenAIRequest:
     """
     asked = PARAMETERS.given(body)
     stream, with_usage = wants_stream(asked)
-    messages = [_message(each, f"messages[{index}]") for index, each in enumerate(_messages(asked))]
+    messages = [_message(message, f"messages[{index}]") for index, message in enumerate(_messages(asked))]
     tools, output = chat_tools(asked), chat_format(asked)
     names = {**tools.names, **output.names}
     job = generation_job(

@@ -74,8 +74,8 @@ def read(body: Body, asker: RequestContext) -> OpenAIRequest:
             "created": int(first.accepted_at.timestamp()),
             "model": model_of(first, asked),
             "choices": [
-                {"index": index, "text": each.text or "", "logprobs": None, "finish_reason": each.finish_reason}
-                for index, each in enumerate(said)
+                {"index": index, "text": item.text or "", "logprobs": None, "finish_reason": item.finish_reason}
+                for index, item in enumerate(said)
             ],
             "usage": usage_told(results),
             WISHES: receipt(first) if len(results) == 1 else [receipt(result) for result in results],

@@ -61,7 +61,7 @@ def read(body: Body, asker: RequestContext) -> OpenAIRequest:
         **shared_fields(asked, asker, OF_DECISION),
         **{name: asked[name] for name in ("model",) if name in asked},
         "input": _input(asked),
-        "questions": [_question(each, f"questions[{place}]") for place, each in enumerate(given)],
+        "questions": [_question(item, f"questions[{place}]") for place, item in enumerate(given)],
     }
     names = {name: name for name in ("model", "input", "questions")}
     job = build(DecisionJob, fields, asker, {**names, "idempotency_key": "Idempotency-Key"})
@@ -126,7 +126,7 @@ def _question(question: Any, param: str) -> dict[str, Any]:
     given = _required(parameters.given(question, param), ("instructions",), param)
     for name, options in _OPTIONS.items():
         if isinstance(listed := given.get(name), list | tuple):
-            given[name] = [options.given(each, f"{param}.{name}[{place}]") for place, each in enumerate(listed)]
+            given[name] = [options.given(item, f"{param}.{name}[{place}]") for place, item in enumerate(listed)]
     return {**given, "instructions": _text(given["instructions"], f"{param}.instructions")}
 
 

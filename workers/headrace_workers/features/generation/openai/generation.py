@@ -100,7 +100,7 @@ def is_truncated(end: End) -> TypeGuard[DeadLetter]:
 def usage_told(ends: Sequence[Result | DeadLetter]) -> dict[str, int]:
     """Return the tokens that all of them took, as OpenAI's completions report them; none where no model was asked."""
     used = [usage for end in ends if (usage := _usage_of(end)) is not None]
-    prompt, completion = sum(each.prompt_tokens for each in used), sum(each.completion_tokens for each in used)
+    prompt, completion = sum(item.prompt_tokens for item in used), sum(item.completion_tokens for item in used)
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 

@@ -219,7 +219,7 @@ def texts_of(asked: Body, name: str, most: int) -> list[tuple[str, str]]:
         raise wrong(name, "must be text, or a list of at least one")
     if len(value) > most:
         raise wrong(name, f"at most {most} texts, not {len(value)}: send them in several requests, or as a batch")
-    return [(path, _text(each, path)) for index, each in enumerate(value) for path in [f"{name}[{index}]"]]
+    return [(path, _text(item, path)) for index, item in enumerate(value) for path in [f"{name}[{index}]"]]
 
 
 def _text(value: Any, path: str) -> str:
@@ -232,10 +232,10 @@ def _text(value: Any, path: str) -> str:
 
 def role_of(role: object, param: str) -> str:
     """Return the role of a message in a job. Raise Refused for a role that headrace does not have."""
-    found = _ROLES.get(role) if isinstance(role, str) else None
-    if found is None:
+    text = _ROLES.get(role) if isinstance(role, str) else None
+    if text is None:
         raise unsupported(param, f"must be one of {', '.join(_ROLES)}")
-    return found
+    return text
 
 
 def text_of(content: object, parts: dict[str, str], param: str) -> str:

@@ -219,7 +219,7 @@ def page(
     """Return `limit` items after the item `after`. Raise Refused where there is no item of that id."""
     ordered = list(items) if order == "asc" else list(reversed(items))
     if after is not None:
-        places = [index for index, each in enumerate(ordered) if each["id"] == after]
+        places = [index for index, entry in enumerate(ordered) if entry["id"] == after]
         if not places:
             raise wrong("after", "is no item of this response")
         ordered = ordered[places[0] + 1 :]

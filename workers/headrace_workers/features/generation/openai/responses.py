@@ -122,8 +122,8 @@ def messages_of(asked: Body, earlier: Sequence[Message]) -> list[dict[str, Any]]
     if instructions is not None and not isinstance(instructions, str):
         raise wrong("instructions", "must be text")
     first = [] if instructions is None else [{"role": "system", "content": instructions}]
-    before = [each.model_dump(mode="json", exclude_defaults=True) for each in earlier]
-    return [*first, *before, *input_messages(asked, [call.id for each in earlier for call in each.tool_calls])]
+    before = [message.model_dump(mode="json", exclude_defaults=True) for message in earlier]
+    return [*first, *before, *input_messages(asked, [call.id for message in earlier for call in message.tool_calls])]
 
 
 def input_messages(asked: Body, earlier_calls: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -90,21 +90,21 @@ def annotations(result: Result) -> list[dict[str, Any]]:
         for citation in answer.grounding.citations
         if citation.cited
     ]
-    return sorted(found, key=lambda each: each["index"])
+    return sorted(found, key=lambda entry: entry["index"])
 
 
 def _file(document: str) -> dict[str, str]:
     """Return a document as a file: the file of its vector store, or its own name if it came another way."""
-    found = FILE_DOCUMENT.fullmatch(document)
-    return {"file_id": found[1], "filename": found[2]} if found else {"file_id": document, "filename": document}
+    match = FILE_DOCUMENT.fullmatch(document)
+    return {"file_id": match[1], "filename": match[2]} if match else {"file_id": document, "filename": document}
 
 
 def _place(text: str, number: int) -> int:
     """Return the place of `[number]`, alone or among others; the text's end where it is only within a range such as
     `[1-3]`.
     """
-    found = re.search(rf"\[(?:[^\[\]]*\D)?{number}(?!\d)[^\[\]]*\]", text)
-    return found.start() if found else len(text)
+    match = re.search(rf"\[(?:[^\[\]]*\D)?{number}(?!\d)[^\[\]]*\]", text)
+    return match.start() if match else len(text)
 
 
 def chat_tools(asked: Body) -> Asked:
@@ -144,7 +144,7 @@ def calls_in(given: Any, param: str) -> list[dict[str, Any]]:
     """Return the calls of an assistant's turn in a chat, as a job holds them."""
     if not isinstance(given, list | tuple):
         raise wrong(param, "must be a list")
-    return [_call(each, f"{param}[{index}]") for index, each in enumerate(given)]
+    return [_call(item, f"{param}[{index}]") for index, item in enumerate(given)]
 
 
 def chat_calls(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
@@ -166,17 +166,17 @@ def _tools(
     if not isinstance(given, list | tuple):
         raise wrong("tools", "must be a list")
     tools = []
-    for index, each in enumerate(given):
+    for index, item in enumerate(given):
         param = f"tools[{index}]"
-        _check_type(each, param, kinds)
-        tools.append(tool(each, param))
+        _check_type(item, param, kinds)
+        tools.append(tool(item, param))
     choice = _choice(asked.get("tool_choice"), chosen, choice_name)
     several = flag(asked, "parallel_tool_calls", default=True)
     if not tools:
         if choice in (None, "none", "auto"):
             return Asked()
         raise wrong("tool_choice", "asks for a tool: name one in tools")
-    names = [each.get("name") for each in tools]
+    names = [item.get("name") for item in tools]
     for index, name in enumerate(names):
         if name in names[:index]:
             raise wrong(f"tools[{index}]", f"is the second tool of the name {name!r}: name each once")

@@ -380,11 +380,11 @@ def incidents(connection: Connection) -> list[Incident]:
         breaker, now = health.breaker, health.now
         alone = sorted(breaker.singled_out().items())[:_MOST_NAMED]
         not_closed = [("", breaker)] if breaker.open_until is not None else alone
-        for tenant, each in not_closed:
-            state = each.state(now)
+        for tenant, item in not_closed:
+            state = item.state(now)
             subject = f"model {model}, tenant {tenant}" if tenant else f"model {model}"
-            words = f"{_STATES[state]}{', for this tenant alone' if tenant else ''}: {each.reason}"
-            found.append(Incident("models", subject, words, each.opened_at or now, mends_itself=state == "half_open"))
+            words = f"{_STATES[state]}{', for this tenant alone' if tenant else ''}: {item.reason}"
+            found.append(Incident("models", subject, words, item.opened_at or now, mends_itself=state == "half_open"))
     return found
 
 

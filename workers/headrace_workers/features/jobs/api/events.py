@@ -122,13 +122,13 @@ async def _stream(
     tenant = standing.tenant
     yield _LATER
     while True:
-        found = news(facts_of(job_id, standing), last)
-        for fact in found:
+        facts = news(facts_of(job_id, standing), last)
+        for fact in facts:
             last = fact.event_id(last)
             yield fact.sent(last)
         if last == END or services.waiter.stopping:
             return
-        quiet = 0 if found else quiet + 1
+        quiet = 0 if facts else quiet + 1
         if quiet % _QUIET_TURNS == _QUIET_TURNS - 1:
             yield _SIGN_OF_LIFE
         await services.waiter.turn()

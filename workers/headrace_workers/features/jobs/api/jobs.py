@@ -52,9 +52,9 @@ def jobs_of(document: Any, tenant: str, key: str | None, *, kind: str | None = N
     if not document:
         raise Refusal(Why.INVALID, "the list of jobs is empty")
     jobs = []
-    for number, each in enumerate(document):
+    for number, item in enumerate(document):
         try:
-            jobs.append(_job(each, tenant, None if key is None else f"{key}/{number}", kind))
+            jobs.append(_job(item, tenant, None if key is None else f"{key}/{number}", kind))
         except InvalidRecord as error:
             raise InvalidRecord(f"job {number}: {error}") from error
     return jobs
@@ -126,16 +126,14 @@ def _request_schema(schema: dict[str, Any], kind: str) -> dict[str, Any]:
 def _job_types() -> dict[str, EventType]:
     """Return the kinds of jobs, each with its event type."""
     kinds = {event.name.split(".")[2]: event for event in EVENTS if event.name.startswith("headrace.job.")}
-    return {kind: each for kind, each in kinds.items() if job_type(kind) is each}
+    return {kind: row for kind, row in kinds.items() if job_type(kind) is row}
 
 
 def body_of_jobs() -> dict[str, Any]:
     """Return the description of the body of `POST /v1/jobs`."""
-    names = [f"Asked{each.cls.__name__}" for each in _job_types().values()]
+    names = [f"Asked{row.cls.__name__}" for row in _job_types().values()]
     one: dict[str, Any] = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in names]}
-    examples: dict[str, Any] = {
-        kind: {"value": {"kind": kind, **_example(each)}} for kind, each in _job_types().items()
-    }
+    examples: dict[str, Any] = {kind: {"value": {"kind": kind, **_example(row)}} for kind, row in _job_types().items()}
     examples["many"] = {"value": [{"kind": USUAL_KIND, **_example(_job_types()[USUAL_KIND])}]}
     many: dict[str, Any] = {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_JOBS}
     return _body({"anyOf": [one, many]}, examples)

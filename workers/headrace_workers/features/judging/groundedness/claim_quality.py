@@ -48,5 +48,5 @@ def measure_claims(
 
 
 def _near(pair: TextPair, embedder: Embedder) -> TextPair:
-    found = pairs_of(ground(pair.second, [pair.first], embedder, most_claims=1), "")
-    return pair if not found else TextPair(pair.relation, found[0].first, pair.second)
+    pairs = pairs_of(ground(pair.second, [pair.first], embedder, most_claims=1), "")
+    return pair if not pairs else TextPair(pair.relation, pairs[0].first, pair.second)

@@ -43,7 +43,7 @@ def apart(own: Iterable[str], sentence: Read, names: frozenset[str], evidence: E
     for key in sorted(own)[:_MOST_KEYS]:
         # A sentence describes two names together, so neither shows where the other must stand.
         others = (words | sentence.numbers) if key in names else (words | sentence.numbers | names)
-        signs = [standing[each] for each in sorted(others - {key})[:_MOST_KEYS] if each in standing]
+        signs = [standing[text] for text in sorted(others - {key})[:_MOST_KEYS] if text in standing]
         if key in standing and signs:
             where = evidence.told_of(key)
             beside = sum(not where.isdisjoint(sign) for sign in signs)
@@ -86,9 +86,9 @@ def doubts(claims: Sequence[str], evidence: Evidence, embedder: Embedder) -> lis
     nearest = (embedder.embed(texts) @ evidence.vectors.T).max(axis=1) if texts else np.zeros(0, np.float32)
     of_others = _told_of_others(claims, evidence, embedder)
     taken, found = 0, []
-    for claim, row, each, others in zip(claims, nearby, changes, of_others, strict=True):
+    for claim, row, entry, others in zip(claims, nearby, changes, of_others, strict=True):
         nearer = {}
-        for kind, made in each.items():
+        for kind, made in entry.items():
             gains = nearest[taken : taken + len(made)] - row.max()
             taken += len(made)
             nearer[kind] = float(gains.max()) if made else _NO_CHANGE
@@ -113,8 +113,8 @@ def _told_of_others(claims: Sequence[str], evidence: Evidence, embedder: Embedde
 
 
 def _of_others(name: str, row: Floats, there: Sequence[Sequence[str]]) -> float:
-    its = [place for place, names in enumerate(there) if any(alike(name, each) for each in names)]
-    others = [place for place, names in enumerate(there) if any(not alike(name, each) for each in names)]
+    its = [place for place, names in enumerate(there) if any(alike(name, text) for text in names)]
+    others = [place for place, names in enumerate(there) if any(not alike(name, text) for text in names)]
     if not others:
         return _NOTHING_TOLD
     return float(row[others].max() - row[its].max()) if its else _NOWHERE
@@ -144,7 +144,7 @@ def _with_words(claim: str, row: Floats, evidence: Evidence, nearer: dict[str, f
     nearer[NAME] += _APART * max(0.0, apart(names, sentence, names, evidence))
     nearer[NUMBER] += _APART * apart(sentence.numbers, sentence, names, evidence)
     if there.numbers - sentence.numbers:
-        nearer[NUMBER] += _ELSEWHERE * _farther(sentence.numbers, row, [each.numbers for each in evidence.reads])
+        nearer[NUMBER] += _ELSEWHERE * _farther(sentence.numbers, row, [item.numbers for item in evidence.reads])
     if sentence.denials % 2 != there.denials % 2:
         nearer[DENIAL] += _OTHER_POLARITY
     sign, by_words = agreeing(claim, row, evidence)

@@ -93,17 +93,17 @@ class Evidence:
     @cached_property
     def names(self) -> frozenset[str]:
         """The keys of all names."""
-        return frozenset().union(*(each.names for each in self.reads))
+        return frozenset().union(*(item.names for item in self.reads))
 
     @cached_property
     def named(self) -> tuple[frozenset[str], ...]:
         """The keys of each unit's names."""
-        return tuple(each.named(self.names) for each in self.reads)
+        return tuple(item.named(self.names) for item in self.reads)
 
     @cached_property
     def keys(self) -> frozenset[str]:
         """The keys of all that is said."""
-        return frozenset().union(*(each.names | each.first | each.words for each in self.reads))
+        return frozenset().union(*(item.names | item.first | item.words for item in self.reads))
 
     @cached_property
     def standing(self) -> dict[str, frozenset[int]]:
@@ -126,12 +126,12 @@ class Evidence:
         months = {str(number) for number, month in enumerate(_MONTHS, start=1) if month in text}
         one = {"1"} if _ONE.search(text) else set()
         others = (read(joined(sentence)).numbers for sentence in self.units.whole)
-        return frozenset(months | one).union(*(each.numbers for each in self.reads), *others)
+        return frozenset(months | one).union(*(item.numbers for item in self.reads), *others)
 
     @cached_property
     def times(self) -> frozenset[str]:
         """All lengths of time."""
-        return frozenset(length for each in self.reads for length, _, _ in each.times)
+        return frozenset(length for item in self.reads for length, _, _ in item.times)
 
     def lacking(self, sentence: str) -> Lacking:
         """Return what a sentence mentions and the evidence does not."""
@@ -140,12 +140,12 @@ class Evidence:
         names = {name for name in names if _folded(name) not in self._as_written}
         if names:  # by its initials: `the UN`, `the United Nations`
             long = self._initials | _all_initials([sentence])
-            short = {name for name in names if any(name == each or (name in each and len(name) > 2) for each in long)}
+            short = {name for name in names if any(name == text or (name in text and len(name) > 2) for text in long)}
             spelt = [name for name in written_names(sentence) if _initials(name) in self.keys]
             names -= short.union(*(read(f"of {name}").names for name in spelt))
         words = said.words - self.keys - said.units
-        known = [each for each in said.times if each[0] in self.times]  # by another number, in another unit
-        numbers = min((each.numbers - self.numbers for each in (said, read(joined(sentence)))), key=len)
+        known = [row for row in said.times if row[0] in self.times]  # by another number, in another unit
+        numbers = min((item.numbers - self.numbers for item in (said, read(joined(sentence)))), key=len)
         return Lacking(
             numbers.difference(number for _, number, _ in known),
             frozenset(unit for unit in said.units - self.keys if not self._has_form(unit)).difference(

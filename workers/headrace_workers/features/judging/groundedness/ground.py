@@ -60,7 +60,7 @@ class Groundedness:
     @property
     def share(self) -> float:
         """The share of its sentences that lack nothing; 1 for an answer that says nothing."""
-        counted = sum(each.checked for each in self.unsupported)
+        counted = sum(unsupported.checked for unsupported in self.unsupported)
         return (self.sentences - counted) / self.sentences if self.sentences else 1.0
 
 
@@ -70,7 +70,7 @@ def ground(
     """Return the groundedness of each sentence of the answer in these texts, and the first `most_claims` with what is
     nearest to them. In `numbered` texts (from 1), a sentence must be supported by those that it cites.
     """
-    claims = [each for each in sentences(answer) if _says_something(each)]
+    claims = [item for item in sentences(answer) if _says_something(item)]
     read_, beyond = claims[:MOST_SENTENCES], len(claims[MOST_SENTENCES:])
     if not read_:
         return Groundedness(0, ())
@@ -81,7 +81,7 @@ def ground(
         return Groundedness(len(read_), nothing, beyond)
     evidence = embedded(found, embedder)
     doubts_of = doubts(texts, evidence, embedder)
-    judged = [support(each) for each in doubts_of]
+    judged = [support(doubt) for doubt in doubts_of]
     wrongly_cited: set[int] = set()
     if numbered:
         for place, claim in enumerate(read_):
@@ -95,10 +95,10 @@ def ground(
         len(read_),
         tuple(
             Unsupported(
-                claim.start, claim.stop, each.probability, each.reason, each.checked, cites=place in wrongly_cited
+                claim.start, claim.stop, item.probability, item.reason, item.checked, cites=place in wrongly_cited
             )
-            for place, (claim, each) in enumerate(zip(read_, judged, strict=True))
-            if each.checked or each.probability < _ENOUGH
+            for place, (claim, item) in enumerate(zip(read_, judged, strict=True))
+            if item.checked or item.probability < _ENOUGH
         ),
         beyond,
         _claims(read_[:most_claims], evidence, embedder) if most_claims else (),
@@ -109,9 +109,9 @@ def groundedness_in(carried: Mapping[str, Any]) -> Groundedness:
     """Return the groundedness that a step carries as JSON."""
     return Groundedness(
         carried["sentences"],
-        tuple(Unsupported(**each) for each in carried["unsupported"]),
+        tuple(Unsupported(**item) for item in carried["unsupported"]),
         carried["beyond"],
-        tuple(Claim(**each) for each in carried["claims"]),
+        tuple(Claim(**claim) for claim in carried["claims"]),
     )
 
 
@@ -148,7 +148,7 @@ def _cited(
         return Support(0.0, f"it cites a passage that does not exist: {_listed(cites.unknown)}", checked=True)
     if not cites.numbers:
         return None
-    part = evidence.within({each.text for number in cites.numbers for each in sentences(given[number - 1])})
+    part = evidence.within({item.text for number in cites.numbers for item in sentences(given[number - 1])})
     words = f"the passage that it cites does not support it: {_listed(cites.numbers)}"
     if not part.units.texts:
         return Support(0.0, words, checked=True)
@@ -180,7 +180,7 @@ def verified(found: Groundedness, verdicts: Sequence[Verdict | HeadraceError]) -
     """Return the groundedness by these verdicts, one a claim. Where there is none the rule stands, and so does a wrong
     citation.
     """
-    by_rule = {(each.start, each.stop): each for each in found.unsupported}
+    by_rule = {(unsupported.start, unsupported.stop): unsupported for unsupported in found.unsupported}
     for claim, verdict in zip(found.claims, verdicts, strict=True):
         place = claim.start, claim.stop
         if isinstance(verdict, HeadraceError) or (place in by_rule and by_rule[place].cites):

@@ -194,7 +194,7 @@ def agreeing(claim: str, row: Floats, evidence: Evidence) -> tuple[float, float]
     parts = [each for text in clauses(claim) or [claim] if (each := part(text)).words]
     if not places or not parts:
         return 0.0, 0.0
-    sign, by_words = np.mean([_signs(each, places, evidence) for each in parts], axis=0)
+    sign, by_words = np.mean([_signs(item, places, evidence) for item in parts], axis=0)
     return float(sign), float(by_words)
 
 
@@ -224,8 +224,8 @@ def _parts_of_nearest(row: Floats, evidence: Evidence) -> list[_EvidencePart]:
 def _signs(claim: Part, places: list[_EvidencePart], evidence: Evidence) -> tuple[float, float]:
     nearness = np.array([_nearness(claim, place, evidence) for place in places])
     weights = np.exp(nearness - nearness.max())
-    found = [agreement(claim, place.read) for place in places]
-    signs = np.array([(each.sign, each.by_words) for each in found])
+    agreements = [agreement(claim, place.read) for place in places]
+    signs = np.array([(item.sign, item.by_words) for item in agreements])
     sign, by_words = np.average(signs, axis=0, weights=weights)
     return float(sign), float(by_words)
 

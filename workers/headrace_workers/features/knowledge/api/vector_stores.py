@@ -129,8 +129,8 @@ async def delete_store(vector_store_id: str, caller: Writes, services: Wired) ->
     # followers of changes.
     await services.ask(services.ledger.of(VectorStores).remove, caller.tenant, vector_store_id)
     bases = services.ledger.of(KnowledgeBases)
-    while found := await services.ask(bases.documents, caller.tenant, vector_store_id, "", _REMOVED_AT_ONCE):
-        await services.ask(bases.remove, [row.id for row in found])
+    while rows := await services.ask(bases.documents, caller.tenant, vector_store_id, "", _REMOVED_AT_ONCE):
+        await services.ask(bases.remove, [row.id for row in rows])
     return StoreDeleted(id=vector_store_id)
 
 
@@ -154,10 +154,10 @@ async def search(vector_store_id: str, request: Request, caller: Reads, services
 async def store_of(services: Services, caller: Caller, vector_store_id: str) -> Store:
     """Return a store of the caller's. Raise 403 if the caller may read none, 404 if there is none of this id."""
     caller.need(KNOWLEDGE_READ)
-    found = await services.known(services.ledger.of(VectorStores).store, caller.tenant, vector_store_id)
-    if found is None:
+    store = await services.known(services.ledger.of(VectorStores).store, caller.tenant, vector_store_id)
+    if store is None:
         raise _no_store()
-    return found
+    return store
 
 
 def refuse_expired(store: Store) -> None:
@@ -172,10 +172,10 @@ async def incoming(services: Services, caller: Caller, file_id: str, attributes:
     """
     caller.need(FILES_READ, "file_id")
     services.of(PassageSearch).check_embedder()
-    found = await services.ask(services.ledger.of(StoredFiles).file, file_id, caller.tenant)
-    if found is None:
+    row = await services.ask(services.ledger.of(StoredFiles).file, file_id, caller.tenant)
+    if row is None:
         raise Refusal(Why.NOT_FOUND, f"this tenant has no file {file_id}", param="file_id")
-    return Incoming(file_id, found.name, attributes)
+    return Incoming(file_id, row.name, attributes)
 
 
 def _no_store() -> Refusal:
@@ -223,9 +223,9 @@ async def list_files(
     """Return the files of a store."""
     only_onwards(before)
     await store_of(services, caller, vector_store_id)
-    found: list[StoreFile] = []
+    files: list[StoreFile] = []
     if status != "cancelled":
-        found = await services.ask(
+        files = await services.ask(
             services.ledger.of(VectorStores).files,
             caller.tenant,
             vector_store_id,
@@ -234,7 +234,7 @@ async def list_files(
             newest_first=order == "desc",
             state=status,
         )
-    return StoreFileList.of(found, limit, lambda each: StoreFileShape.of(each, vector_store_id))
+    return StoreFileList.of(files, limit, lambda file: StoreFileShape.of(file, vector_store_id))
 
 
 @router.get(_FILE, responses=ERRORS)
@@ -242,10 +242,10 @@ async def retrieve_file(
     vector_store_id: str, store_file_id: str, caller: Reads, services: Wired, response: Response
 ) -> StoreFileShape:
     """Return a file of a store. While it is in progress, `openai-poll-after-ms` says when to ask again."""
-    found = StoreFileShape.of(await _file(services, caller, vector_store_id, store_file_id), vector_store_id)
-    if found.status == "in_progress":
+    shape = StoreFileShape.of(await _file(services, caller, vector_store_id, store_file_id), vector_store_id)
+    if shape.status == "in_progress":
         response.headers.update(POLL_AGAIN)
-    return found
+    return shape
 
 
 @router.post(_FILE, responses=ERRORS, openapi_extra=takes(StoreFileChange))
@@ -277,8 +277,8 @@ async def file_content(vector_store_id: str, store_file_id: str, caller: Reads, 
     OpenAI's clients ask for no second page, so the response has all passages. It is sent in parts, so that only a part
     is in memory.
     """
-    found = await _file(services, caller, vector_store_id, store_file_id)
-    document_id = found.document_id
+    file = await _file(services, caller, vector_store_id, store_file_id)
+    document_id = file.document_id
     if document_id is None:
         return JSONResponse(ContentPage(data=[]).model_dump())
     # Read the first rows before the answer begins: an error status can still be sent if the ledger is away.
@@ -305,10 +305,10 @@ async def _content_chunks(services: Services, document_id: int, part: Part) -> A
 
 
 async def _file(services: Services, caller: Caller, vector_store_id: str, store_file_id: str) -> StoreFile:
-    found = await services.known(services.ledger.of(VectorStores).file, caller.tenant, vector_store_id, store_file_id)
-    if found is None:
+    file = await services.known(services.ledger.of(VectorStores).file, caller.tenant, vector_store_id, store_file_id)
+    if file is None:
         raise _no_file()
-    return found
+    return file
 
 
 def _no_file() -> Refusal:
@@ -337,20 +337,20 @@ async def retrieve_batch(
     vector_store_id: str, file_batch_id: str, caller: Reads, services: Wired, response: Response
 ) -> FileBatchShape:
     """Return a batch of files. While it is in progress, `openai-poll-after-ms` says when to ask again."""
-    found = FileBatchShape.of(await _batch(services, caller, vector_store_id, file_batch_id), vector_store_id)
-    if found.status == "in_progress":
+    shape = FileBatchShape.of(await _batch(services, caller, vector_store_id, file_batch_id), vector_store_id)
+    if shape.status == "in_progress":
         response.headers.update(POLL_AGAIN)
-    return found
+    return shape
 
 
 @router.post(f"{_BATCH}/cancel", responses=ERRORS)
 async def cancel_batch(vector_store_id: str, file_batch_id: str, caller: Writes, services: Wired) -> FileBatchShape:
     """Remove the files from the store that were not read yet. A batch that has ended is returned as it is."""
     await _batch(services, caller, vector_store_id, file_batch_id)
-    found = await services.ask(services.ledger.of(FileBatches).cancel, caller.tenant, vector_store_id, file_batch_id)
-    if found is None:
+    batch = await services.ask(services.ledger.of(FileBatches).cancel, caller.tenant, vector_store_id, file_batch_id)
+    if batch is None:
         raise _missing()
-    return FileBatchShape.of(found, vector_store_id)
+    return FileBatchShape.of(batch, vector_store_id)
 
 
 @router.get(f"{_BATCH}/files", responses=ERRORS)
@@ -372,15 +372,15 @@ async def list_batch_files(
     only_onwards(before)
     batch = await _batch(services, caller, vector_store_id, file_batch_id)
     files = onwards(batch.files, order, after, "this batch has no file of this id")
-    found = [file for file in files if status in (None, file.state)]
-    return StoreFileList.of(found, limit, lambda each: StoreFileShape.of(each, vector_store_id))
+    store_files = [file for file in files if status in (None, file.state)]
+    return StoreFileList.of(store_files, limit, lambda file: StoreFileShape.of(file, vector_store_id))
 
 
 async def _batch(services: Services, caller: Caller, vector_store_id: str, file_batch_id: str) -> FileBatch:
-    found = await services.known(services.ledger.of(FileBatches).find, caller.tenant, vector_store_id, file_batch_id)
-    if found is None:
+    batch = await services.known(services.ledger.of(FileBatches).find, caller.tenant, vector_store_id, file_batch_id)
+    if batch is None:
         raise _missing()
-    return found
+    return batch
 
 
 def _missing() -> Refusal:

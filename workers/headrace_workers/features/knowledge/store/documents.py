@@ -88,8 +88,8 @@ class DocumentChange(NamedTuple):
 def follow_documents(connection: Connection, after: change_feed.Position, limit: int) -> list[DocumentChange]:
     """Return the changes of documents after a position, in order, each with whose the document is now."""
     columns, where = (DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge), DOCUMENTS.c.id == CHANGES.c.subject
-    found = change_feed.follow(connection, DOCUMENT, after, limit, columns, where)
-    return [DocumentChange(mark, mark.subject, row.tenant, row.knowledge) for mark, row in found]
+    rows = change_feed.follow(connection, DOCUMENT, after, limit, columns, where)
+    return [DocumentChange(mark, mark.subject, row.tenant, row.knowledge) for mark, row in rows]
 
 
 NO_ATTRIBUTES: Final = "{}"
@@ -234,14 +234,14 @@ def remove(connection: Connection, document_ids: Sequence[int]) -> int:
         return 0
     query = select(DOCUMENTS.c.id, DOCUMENTS.c.name, DOCUMENTS.c.knowledge)
     query = query.where(among(connection, DOCUMENTS.c.id, document_ids)).order_by(DOCUMENTS.c.id)
-    found = connection.execute(query.with_for_update()).all()
-    if found:
-        there = [row.id for row in found]
+    rows = connection.execute(query.with_for_update()).all()
+    if rows:
+        there = [row.id for row in rows]
         connection.execute(delete(CHUNKS).where(among(connection, CHUNKS.c.document_id, there)))
         connection.execute(delete(DOCUMENTS).where(among(connection, DOCUMENTS.c.id, there)))
         change_feed.note(connection, there, DOCUMENT)
-        _changed(connection, {row.id: f"{_state_text(row)} was removed" for row in found}, None)
-    return len(found)
+        _changed(connection, {row.id: f"{_state_text(row)} was removed" for row in rows}, None)
+    return len(rows)
 
 
 def _state_text(document: Any) -> str:

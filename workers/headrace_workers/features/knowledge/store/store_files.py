@@ -114,7 +114,7 @@ def _stores(connection: Connection, tenant: str, knowledge: str | None) -> list[
             .group_by(INCOMING.c.knowledge, INCOMING.c.state)
         )
     }
-    return [_store(each, there.get(each), held.get(each), coming) for each in {**there, **held}]
+    return [_store(item, there.get(item), held.get(item), coming) for item in {**there, **held}]
 
 
 def _store(knowledge: str, row: Any, held: Any, coming: Mapping[tuple[str, str], int]) -> Store:
@@ -215,8 +215,8 @@ def document_name(file_id: str, name: str) -> str:
 
 def file_of(document: str, document_id: int) -> tuple[str, str]:
     """Return the id and the name of a document's file."""
-    found = FILE_DOCUMENT.fullmatch(document)
-    return (found[1], found[2]) if found else (f"{_OTHER}{document_id}", document)
+    match = FILE_DOCUMENT.fullmatch(document)
+    return (match[1], match[2]) if match else (f"{_OTHER}{document_id}", document)
 
 
 def send(
@@ -227,16 +227,16 @@ def send(
     A file that failed before is read again. A file that is a document already gets these attributes, since what is in a
     file never changes. `batched`: for a batch, which may be cancelled.
     """
-    for each in files:
-        wanted = _document(tenant, knowledge, each.file_id)
+    for file in files:
+        wanted = _document(tenant, knowledge, file.file_id)
         there = None if wanted is None else connection.execute(select(DOCUMENTS).where(wanted).limit(1)).first()
         if there is not None:
-            documents.describe(connection, there.id, there.sha256, each.attributes)
+            documents.describe(connection, there.id, there.sha256, file.attributes)
             continue
-        values = {"name": each.name, "attributes": written(each.attributes), "state": "in_progress", "code": None,
+        values = {"name": file.name, "attributes": written(file.attributes), "state": "in_progress", "code": None,
                   "reason": None, "created_at": now_ms(), "tries": 0, "taken_until": 0}  # fmt: skip
         statement = insert(connection, INCOMING).values(
-            tenant=tenant, knowledge=knowledge, file_id=each.file_id, stays=not batched, **values
+            tenant=tenant, knowledge=knowledge, file_id=file.file_id, stays=not batched, **values
         )
         columns = [INCOMING.c.tenant, INCOMING.c.knowledge, INCOMING.c.file_id]
         changed = values if batched else {**values, "stays": True}
@@ -319,8 +319,8 @@ def named(connection: Connection, tenant: str, knowledge: str, names: Mapping[st
         DOCUMENTS.c.knowledge == knowledge,
         among(connection, DOCUMENTS.c.name, documents_of),
     )
-    found = [_coming(row) for row in connection.execute(coming)]
-    return sorted([*found, *(_there(row) for row in connection.execute(there))], key=_order)
+    store_files = [_coming(row) for row in connection.execute(coming)]
+    return sorted([*store_files, *(_there(row) for row in connection.execute(there))], key=_order)
 
 
 def describe(connection: Connection, tenant: str, knowledge: str, file_id: str, attributes: AttributeMap) -> bool:
@@ -379,13 +379,13 @@ def files(
     state: State | None = None,
 ) -> list[StoreFile]:
     """Return files of a store in order of their time, those after `after`."""
-    found: list[StoreFile] = []
+    store_files: list[StoreFile] = []
     if state in {None, "completed"}:
         base = (DOCUMENTS.c.tenant == tenant, DOCUMENTS.c.knowledge == knowledge)
         place = None if after is None else after.document_id or 2**62
         query = select(DOCUMENTS).where(*base).limit(limit)
         columns = (DOCUMENTS.c.added_at, DOCUMENTS.c.id)
-        found += [
+        store_files += [
             _there(row) for row in connection.execute(_behind(query, columns, after, place, newest_first=newest_first))
         ]
     if state != "completed":
@@ -396,11 +396,11 @@ def files(
         # At the same moment, pending files stand after documents.
         text = None if after is None else after.id if after.document_id is None else ""
         columns_of = (INCOMING.c.created_at, INCOMING.c.file_id)
-        found += [
+        store_files += [
             _coming(row)
             for row in connection.execute(_behind(query, columns_of, after, text, newest_first=newest_first))
         ]
-    return sorted(found, key=_order, reverse=newest_first)[:limit]
+    return sorted(store_files, key=_order, reverse=newest_first)[:limit]
 
 
 def _order(file: StoreFile) -> tuple[int, bool, int, str]:

@@ -34,9 +34,9 @@ class VectorStores(LedgerStore):
                 tx, tenant, knowledge, name=name, description=description, metadata=metadata, expire_days=expire_days
             )
             store_files.send(tx, tenant, knowledge, files)
-            found = store_files.store(tx, tenant, knowledge)
-            assert found is not None  # noqa: S101 - it has just been written
-            return found
+            store = store_files.store(tx, tenant, knowledge)
+            assert store is not None  # noqa: S101 - it has just been written
+            return store
 
     def change(self, tenant: str, knowledge: str, values: Mapping[str, Any]) -> Store | None:
         """Change these values of a store; return it, or None if there is no such store."""
@@ -113,16 +113,16 @@ class FileBatches(LedgerStore):
         None if there is no such batch.
         """
         with writing(self._engine) as tx:
-            found = _find(tx, tenant, knowledge, batch_id)
-            if found is None or found.cancelled is not None or not found.count("in_progress"):
-                return found
+            batch = _find(tx, tenant, knowledge, batch_id)
+            if batch is None or batch.cancelled is not None or not batch.count("in_progress"):
+                return batch
             # A transaction that adds one of these files meanwhile waits, or the next read sees it.
-            locked = _locked(tx, tenant, knowledge, [file.id for file in found.files if file.state == "in_progress"])
+            locked = _locked(tx, tenant, knowledge, [file.id for file in batch.files if file.state == "in_progress"])
             others = _wanted(tx, tenant, knowledge, but=batch_id)
             gone = [row.id for row in locked if not row.stays and row.file_id not in others]
             tx.execute(delete(INCOMING).where(among(tx, INCOMING.c.id, gone)))
             let_go = {row.file_id for row in locked}
-            kept = [[file.id, file.name] for file in found.files if file.id not in let_go]
+            kept = [[file.id, file.name] for file in batch.files if file.id not in let_go]
             tx.execute(
                 update(FILE_BATCHES)
                 .where(FILE_BATCHES.c.id == batch_id)
@@ -147,8 +147,8 @@ def _find(tx: Connection, tenant: str, knowledge: str, batch_id: str) -> FileBat
     row: Any = tx.execute(select(FILE_BATCHES).where(*mine)).first()
     if row is None:
         return None
-    found = store_files.named(tx, tenant, knowledge, dict(json.loads(row.files)))
-    return FileBatch(row.id, row.created_at, tuple(found), row.cancelled)
+    files = store_files.named(tx, tenant, knowledge, dict(json.loads(row.files)))
+    return FileBatch(row.id, row.created_at, tuple(files), row.cancelled)
 
 
 def _locked(tx: Connection, tenant: str, knowledge: str, file_ids: Sequence[str]) -> list[Row[Any]]:

@@ -149,10 +149,10 @@ def _show(text: str, moderation: Moderation) -> None:
 
 
 def _findings(text: str, moderation: Moderation) -> Iterator[tuple[str, ...]]:
-    for found in moderation.findings:
-        where = f"{found.start}-{found.end}"
-        span = text[found.start : found.end]
-        yield found.category, found.action, f"{found.score:.2f}", where, found.detector, span
+    for finding in moderation.findings:
+        where = f"{finding.start}-{finding.end}"
+        span = text[finding.start : finding.end]
+        yield finding.category, finding.action, f"{finding.score:.2f}", where, finding.detector, span
 
 
 class Period(StrEnum):

@@ -42,12 +42,12 @@ def quality(
     if html is not None:
         write_page(html, quality_page(found))
     if as_json:
-        for each in found:
-            put_json(views.document(*each))
+        for pair in found:
+            put_json(views.document(*pair))
     elif found:
         console(data=True).print(views.drawn(found))
-        for each in found:
-            for line in views.words(*each):
+        for pair in found:
+            for line in views.words(*pair):
                 put(line)
     else:
         say("there are no labels: `headrace review import FILE` imports them")

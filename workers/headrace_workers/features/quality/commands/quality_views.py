@@ -30,7 +30,7 @@ Found = tuple[str, Subject, Assessment]
 
 def drawn(found: Sequence[Found]) -> Rows:
     """Return a row for each criterion and category."""
-    return table(None, _COLUMNS, [_row(*each) for each in found], right=("labels", "verdicts", "both", "ECE"))
+    return table(None, _COLUMNS, [_row(*row) for row in found], right=("labels", "verdicts", "both", "ECE"))
 
 
 def cells(tenant: str, subject: Subject, of: Assessment) -> tuple[Sequence[str], Sequence[str]]:
@@ -141,7 +141,7 @@ _TRUE: Final = pages.Line("a score that means what it says", ((0.0, 0.0), (1.0, 
 
 def quality_page(found: Sequence[Found]) -> str:
     """Return an HTML page with a part for each criterion and category."""
-    return page(_TITLE, _ABOUT, (), [_section(each) for each in found])
+    return page(_TITLE, _ABOUT, (), [_section(row) for row in found])
 
 
 def _section(found: Found) -> Section:

@@ -171,7 +171,9 @@ def _words_of_labels(labelled: Sequence[LabelledJobs], rules: Sequence[RuleProgr
 
 
 def _words_of_agreement(labelled: Sequence[LabelledJobs], agreement: Sequence[RuleAgreement]) -> Iterator[str]:
-    together = {each.criterion or each.category for each in agreement if each.items}
+    together = {
+        rule_agreement.criterion or rule_agreement.category for rule_agreement in agreement if rule_agreement.items
+    }
     for subject in labelled:
         if subject.of_items and subject.about not in together:
             yield (

@@ -93,10 +93,10 @@ def rules(connection: Connection, tenant: str, since: int) -> list[RuleProgress]
     sums = (func.sum(counts[name]).label(name) for name in ("seen", "drawn", "overflow"))
     of_days = select(counts.rule, *sums).where(counts.tenant == tenant, counts.day >= since // DAY_MS)
     of_rules = {row.rule: row for row in connection.execute(of_days.group_by(counts.rule))}
-    found = []
+    progresses = []
     for rule in sorted({*states, *of_rules}, key=lambda rule: (rule != HELD, rule)):
         state, count = states[rule], of_rules.get(rule)
-        found.append(
+        progresses.append(
             RuleProgress(
                 rule=rule,
                 seen=None if count is None else int(count.seen),
@@ -109,7 +109,7 @@ def rules(connection: Connection, tenant: str, since: int) -> list[RuleProgress]
                 overflow=None if count is None else int(count.overflow),
             )
         )
-    return found
+    return progresses
 
 
 def people(connection: Connection, tenant: str, since: int) -> dict[str, Counter[str]]:

@@ -137,7 +137,7 @@ def announce(
     now = clock(connection)
     asked = select(ENDPOINTS).where(LISTENS, ENDPOINTS.c.tenant == tenant)
     listening = map(endpoints.endpoint_of, connection.execute(asked).mappings())
-    told: dict[str, str | None] = {each.id: None for each in listening if event_type in each.events}
+    told: dict[str, str | None] = {endpoint.id: None for endpoint in listening if event_type in endpoint.events}
     if callback is not None and callback.url is not None:
         place = endpoints.place_id(tenant, origin_of(callback.url))
         endpoints.ensure_places(connection, {place: (tenant, origin_of(callback.url))})
@@ -155,14 +155,14 @@ def announce(
 
 def tell_disabled(connection: Connection, endpoint_id: str) -> None:
     """Tell the tenant's other endpoints that this one was disabled."""
-    found = endpoints.get(connection, endpoint_id)
-    if found is not None:
+    endpoint = endpoints.get(connection, endpoint_id)
+    if endpoint is not None:
         announce(
             connection,
-            tenant=found.tenant,
+            tenant=endpoint.tenant,
             event_type=ENDPOINT_DISABLED,
             subject=endpoint_id,
-            data={"url": found.url, "reason": found.disabled},
+            data={"url": endpoint.url, "reason": endpoint.disabled},
             occurrence=str(clock(connection)),
         )
 
@@ -251,8 +251,8 @@ def note(connection: Connection, tries: Sequence[Tried]) -> None:
     """Write what came of these attempts."""
     if tries:
         rows = [
-            {"delivery": each.id, "said": each.status, "took": each.ms, "why": each.error, "words": each.answer}
-            for each in sorted(tries, key=lambda each: each.id)
+            {"delivery": tried.id, "said": tried.status, "took": tried.ms, "why": tried.error, "words": tried.answer}
+            for tried in sorted(tries, key=lambda tried: tried.id)
         ]
         connection.execute(_NOTE, rows)
 

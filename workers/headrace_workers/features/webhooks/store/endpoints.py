@@ -129,9 +129,9 @@ def ensure_callbacks(connection: Connection, tenant: str, secret: str, hint: str
     values = _implicit(callbacks_id(tenant), tenant, CALLBACKS, "callbacks of jobs", "")
     made = insert(connection, ENDPOINTS).values({**values, "secret": secret, "hint": hint})
     connection.execute(made.on_conflict_do_nothing())
-    found = get(connection, callbacks_id(tenant))
-    assert found is not None  # noqa: S101 - it was there, or was written above
-    return found
+    endpoint = get(connection, callbacks_id(tenant))
+    assert endpoint is not None  # noqa: S101 - it was there, or was written above
+    return endpoint
 
 
 def ensure_places(connection: Connection, places: Mapping[str, tuple[str, str]]) -> None:
@@ -159,8 +159,8 @@ def unknown(connection: Connection, named: Collection[tuple[str, str]]) -> set[t
     """Return those of these endpoints (tenant and id) that the tenant has not registered."""
     ids = sorted({endpoint_id for _, endpoint_id in named})
     query = select(ENDPOINTS.c.tenant, ENDPOINTS.c.id).where(ENDPOINTS.c.origin == REGISTERED)
-    found = connection.execute(query.where(among(connection, ENDPOINTS.c.id, ids)))
-    return set(named) - {(row.tenant, row.id) for row in found}
+    result = connection.execute(query.where(among(connection, ENDPOINTS.c.id, ids)))
+    return set(named) - {(row.tenant, row.id) for row in result}
 
 
 def for_sending(where: Connection | SingleStatements, endpoint_id: str, tenant: str) -> Endpoint | None:

@@ -159,10 +159,10 @@ def retry_after(headers: Mapping[str, str], error: Mapping[str, Any] | None = No
 
 def _delay_in(error: Mapping[str, Any] | None) -> float | None:
     details = (error or {}).get("details")
-    for each in details if isinstance(details, list) else ():
-        delay = each.get("retryDelay") if isinstance(each, Mapping) else None
-        if isinstance(delay, str) and (found := _DELAY.fullmatch(delay)):
-            return float(found[1])
+    for detail in details if isinstance(details, list) else ():
+        delay = detail.get("retryDelay") if isinstance(detail, Mapping) else None
+        if isinstance(delay, str) and (match := _DELAY.fullmatch(delay)):
+            return float(match[1])
     return None
 
 

@@ -416,7 +416,7 @@ class RemoteGenerator:
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         """Answer all side by side; the i-th item belongs to the i-th request. ProviderBusy says when to come back."""
         begun = [self._begin(request) for request in requests]
-        return [each() for each in begun]
+        return [completion() for completion in begun]
 
     def label_probabilities(self, requests: Sequence[LabelRequest]) -> list[LabelScores | HeadraceError]:
         """Raise NoProbabilities: providers do not give probabilities of all tokens."""

@@ -147,9 +147,9 @@ def _call_piece(part: Any) -> CallPiece:
 def _token(part: Any) -> TokenChoices:
     others = _of(part, "top_logprobs")
     likely = {
-        str(_of(each, "token"))[:_LONGEST_TOKEN]: math.exp(min(0.0, logprob))
-        for each in (*(others[:_LIKELIEST] if isinstance(others, list) else ()), part)
-        if isinstance(logprob := _of(each, "logprob"), int | float)
+        str(_of(item, "token"))[:_LONGEST_TOKEN]: math.exp(min(0.0, logprob))
+        for item in (*(others[:_LIKELIEST] if isinstance(others, list) else ()), part)
+        if isinstance(logprob := _of(item, "logprob"), int | float)
     }
     return TokenChoices(str(_of(part, "token"))[:_LONGEST_TOKEN], likely)
 

@@ -116,9 +116,9 @@ def _weakened(schema: object, levels: int) -> dict[str, Any]:
     for name, value in schema.items():
         match name, value:
             case (("$defs" | "definitions" | "properties"), Mapping()):
-                found[name] = {key: _weakened(each, levels - 1) for key, each in value.items()}
+                found[name] = {key: _weakened(item, levels - 1) for key, item in value.items()}
             case (("anyOf" | "oneOf"), list()) if "anyOf" not in found:
-                found["anyOf"] = [_weakened(each, levels - 1) for each in value]
+                found["anyOf"] = [_weakened(item, levels - 1) for item in value]
             case "items", Mapping():
                 found[name] = _weakened(value, levels - 1)
             case "required", list():
@@ -160,10 +160,10 @@ def _parts(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield a weakened schema and all schemas in it."""
     yield schema
     for name in ("$defs", "definitions", "properties"):
-        for each in schema.get(name, {}).values():
-            yield from _parts(each)
-    for each in schema.get("anyOf", ()):
-        yield from _parts(each)
+        for item in schema.get(name, {}).values():
+            yield from _parts(item)
+    for item in schema.get("anyOf", ()):
+        yield from _parts(item)
     if "items" in schema:
         yield from _parts(schema["items"])
 
@@ -252,7 +252,7 @@ def anthropic_tools(request: Request, model: RemoteModel) -> dict[str, Any]:
     elif about_calls:
         found["tools"] = [_anthropic_tool(tool) for tool in request.tools]
         found["tool_choice"] = {"type": "none"}
-    system = list(takewhile(lambda each: each.role == "system", messages))
+    system = list(takewhile(lambda message: message.role == "system", messages))
     if system:
         found["system"] = "\n\n".join(turn.content for turn in system)
     return {**found, "messages": _anthropic_turns(messages[len(system) :])}
@@ -283,11 +283,11 @@ def _anthropic_tool(tool: Tool) -> dict[str, Any]:
 def _anthropic_turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Return the turns; results of calls in a row are one turn of the user."""
     turns: list[dict[str, Any]] = []
-    for is_result, some in groupby(messages, key=lambda each: each.role == "tool"):
+    for is_result, some in groupby(messages, key=lambda message: message.role == "tool"):
         if is_result:
-            turns.append({"role": "user", "content": [_anthropic_result(each) for each in some]})
+            turns.append({"role": "user", "content": [_anthropic_result(message) for message in some]})
         else:
-            turns += [{"role": each.role, "content": _anthropic_content(each)} for each in some]
+            turns += [{"role": message.role, "content": _anthropic_content(message)} for message in some]
     return turns
 
 
