@@ -11,7 +11,7 @@ BASE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git merge-base HE
 CHANGED = $(shell git diff --name-only --diff-filter=d $(BASE) -- '*.py'; git ls-files --others --exclude-standard -- '*.py')
 TYPED = $(filter schemas/% producers/% workers/% tools/reference/%,$(CHANGED))
 
-.PHONY: help qwen receivers demo pictures profanity-weights injection-head reference docs check coverage constraints test test-fast test-slow test-compose lint bench chaos mutate clean
+.PHONY: help qwen receivers demo pictures profanity-weights injection-head reference migration docs check coverage constraints test test-fast test-slow test-compose lint bench chaos mutate clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -76,6 +76,9 @@ coverage: $(VENV)/made-dev ## the lines that unit tests reach; shown, and no gat
 
 reference: $(VENV)/made ## the generated pages of docs/: settings, commands, events, HTTP and metrics
 	$(BIN)/python -m tools.reference.pages docs
+
+migration: $(VENV)/made-dev ## the SQL of a new migration, for tables, columns and indexes that the code has: make migration NAME=add_notes
+	$(BIN)/python -m tools.migration $(NAME)
 
 $(VENV)/made-docs: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --progress-bar on --group docs

@@ -20,7 +20,7 @@ _OPEN: dict[PostgresServer, psycopg.Connection] = {}
 _USED = """
     SELECT quote_ident(relname), pg_relation_size(oid) FROM pg_class
     WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND pg_relation_size(oid) > 0
-    AND relname NOT IN ('table_stamps', 'identity')
+    AND relname NOT IN ('migrations', 'identity')
 """
 # To truncate a table makes new files for it and for each of its indexes: as long as it takes to delete very many rows.
 _SMALL = 2**19  # bytes of a table

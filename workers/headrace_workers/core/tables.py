@@ -429,7 +429,17 @@ FOLLOWERS: Final = Table(
     Column("seen_at", BigInteger, nullable=False),
 )
 
-# The digest of each table's definition, as it was when the table was made (migrate.py).
+# The numbered migrations that the ledger has run (migrations.py): its version is the highest number.
+MIGRATIONS: Final = Table(
+    "migrations",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(64), nullable=False),
+    Column("oldest", Integer, nullable=False),  # the least number that a process must know to use the ledger
+    Column("applied_at", BigInteger, nullable=False),
+)
+
+# Tables of features that no migration makes: the digest of the definition by which the table was made (migrate.py).
 STAMPS: Final = Table(
     "table_stamps",
     METADATA,

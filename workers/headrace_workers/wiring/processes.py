@@ -186,6 +186,7 @@ def init(
     from headrace_producers.admin import ensure_topics
     from headrace_producers.settings import KafkaSettings
     from headrace_schemas import Topic
+    from headrace_workers.core.migrations import known_version
     from headrace_workers.models.pull import pull as pull_model
 
     # Report what is missing before anything is made. Redis is not needed for this.
@@ -198,7 +199,7 @@ def init(
     for warning in warnings:
         say(f"warning: {warning}")
     tables = _migrate(ledger)
-    tell(f"ledger: {tables} tables, all there")
+    tell(f"ledger: version {known_version()}, {tables} tables, all there")
     for name in pull or ():
         pull_model(name, home_of(), quantization="int8")
         tell(f"model {name}: there")
@@ -208,15 +209,18 @@ def init(
 
 
 def migrate(as_json: OneJsonOption = False) -> None:
-    """Make the ledger's tables that are missing. Refuse a ledger of another version.
+    """Bring the ledger's tables up to date. Processes of the version before go on meanwhile. A run that was killed is
+    finished by the next.
 
     Example: `HEADRACE_LEDGER=sqlite:///ledger.db headrace ledger migrate`
     """
+    from headrace_workers.core.migrations import known_version
+
     tables = _migrate(ledger_url())
     if as_json:
-        put_json({"tables": tables})
+        put_json({"tables": tables, "version": known_version()})
     else:
-        put(f"ledger: {tables} tables, all there")
+        put(f"ledger: version {known_version()}, {tables} tables, all there")
 
 
 def bind(as_json: OneJsonOption = False) -> None:

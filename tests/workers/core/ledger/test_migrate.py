@@ -9,7 +9,7 @@ from sqlalchemy.engine import Engine
 import headrace_workers
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.core.feature import Feature, install, installed
-from headrace_workers.core.migrate import _digest, _tables, migrate, require_current
+from headrace_workers.core.migrate import _digest, headrace_tables, migrate, require_current
 from headrace_workers.core.sql.database import connect, reading, writing
 from headrace_workers.core.tables import METADATA
 from headrace_workers.wiring.features import FEATURES
@@ -25,19 +25,19 @@ def test_each_table_of_the_code_is_named_by_its_feature():
     for module in pkgutil.walk_packages(headrace_workers.__path__, "headrace_workers."):
         if module.name.endswith("tables") and ".cli." not in module.name:
             importlib.import_module(module.name)
-    assert {table.name for table in _tables()} == set(METADATA.tables)
+    assert {table.name for table in headrace_tables()} == set(METADATA.tables)
     named = {table.name for feature in installed() for table in feature.tables()}
     assert {"webhook_endpoints", "audits", "standings", "batches"} <= named
 
 
 def test_an_empty_ledger_is_refused_with_the_remedy(empty_url):
-    with pytest.raises(ConfigurationError, match=r"and \d+ more: run `headrace ledger migrate`"):
+    with pytest.raises(ConfigurationError, match=r"no tables yet: run `headrace init`, or `headrace ledger migrate`"):
         require_current(connect(empty_url))
 
 
 def test_two_processes_at_once_both_make_the_tables(empty_url):
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(lambda _: migrate(connect(empty_url)), range(2))) == [len(_tables())] * 2
+        assert list(pool.map(lambda _: migrate(connect(empty_url)), range(2))) == [len(headrace_tables())] * 2
     require_current(connect(empty_url))
 
 
@@ -47,7 +47,7 @@ def test_the_table_of_a_feature_is_made_where_it_is_missing(empty_url):
     table = Table("own", MetaData(), Column("id", Integer, primary_key=True))
     install((*FEATURES, Feature(name="own", tables=lambda: (table,))))
     try:
-        with pytest.raises(ConfigurationError, match=r"lacks the tables own: run `headrace ledger migrate`"):
+        with pytest.raises(ConfigurationError, match=r"lacks the tables own: run `headrace init`"):
             require_current(engine)
         for _ in range(2):  # the second finds it there
             migrate(engine)
@@ -67,18 +67,30 @@ def test_a_ledger_that_lost_a_table_is_refused_and_not_mended(empty_url, check):
         check(engine)
 
 
+@pytest.mark.parametrize("table", ["table_stamps", "alembic_version"])
 @pytest.mark.parametrize("check", [migrate, require_current])
-def test_a_ledger_of_another_version_is_refused_with_the_remedy(empty_url, check):
+def test_a_ledger_from_before_migrations_had_numbers_is_refused_with_the_remedy(empty_url, check, table):
     engine = connect(empty_url)
-    migrate(engine)
-    _change(engine, "UPDATE table_stamps SET digest = 'another' WHERE name = 'steps'")
+    _change(engine, f"CREATE TABLE {table} (name VARCHAR(63), digest VARCHAR(12))")
     with pytest.raises(
-        ConfigurationError, match=r"table steps was made by another version.*HEADRACE_LEDGER.*#a-new-ledger"
+        ConfigurationError, match=r"by an earlier version, before 0\.2\.0\. .*HEADRACE_LEDGER.*#a-new-ledger"
     ):
         check(engine)
-    _change(engine, "CREATE TABLE alembic_version (version_num VARCHAR(32))")
-    with pytest.raises(ConfigurationError, match=r"by an earlier version.*HEADRACE_LEDGER"):
-        check(engine)
+
+
+@pytest.mark.parametrize("check", [migrate, require_current])
+def test_the_table_of_a_feature_that_was_defined_otherwise_is_refused(empty_url, check):
+    engine = connect(empty_url)
+    own = Table("own", MetaData(), Column("id", Integer, primary_key=True))
+    other = Table("own", MetaData(), Column("id", Integer, primary_key=True), Column("more", Integer))
+    try:
+        install((*FEATURES, Feature(name="own", tables=lambda: (own,))))
+        migrate(engine)
+        install((*FEATURES, Feature(name="own", tables=lambda: (other,))))
+        with pytest.raises(ConfigurationError, match="table own was made by another version of its feature"):
+            check(engine)
+    finally:
+        install(FEATURES)
 
 
 @pytest.mark.parametrize(
